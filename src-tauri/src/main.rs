@@ -1,1 +1,43 @@
-fn main() {}
+//! Berth on the desktop: a window over the same command layer that `berth serve` shows in a browser.
+
+#![cfg_attr(all(windows, not(debug_assertions)), windows_subsystem = "windows")]
+
+mod arguments;
+mod rpc;
+mod window;
+
+use std::process::ExitCode;
+
+use berth_app::wire::Host;
+use berth_app::{App, Config};
+use clap::Parser as _;
+use tauri::Manager as _;
+
+fn main() -> ExitCode {
+    let arguments = arguments::Arguments::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("BERTH_LOG").unwrap_or_else(|_| "warn".into()),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+
+    let config = Config { host: Host::Desktop, engine: arguments.engine_choice(), data: arguments.data };
+    let ran = tauri::Builder::default()
+        .invoke_handler(tauri::generate_handler![rpc::rpc])
+        .setup(move |desktop| {
+            let (app, background) = tauri::async_runtime::block_on(async { App::start(config) })?;
+            desktop.manage(app);
+            desktop.manage(background);
+            window::open(desktop.handle())?;
+            Ok(())
+        })
+        .run(tauri::generate_context!());
+    match ran {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "Berth could not open its window");
+            ExitCode::FAILURE
+        }
+    }
+}

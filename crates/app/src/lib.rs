@@ -1,1 +1,25 @@
-//! placeholder
+//! What Berth does, whoever asks: command bodies, the engines and their live view, sessions and streams,
+//! operations. Knows no transport: `berth-serve` and the desktop shell both call [`App::dispatch`].
+
+mod app;
+mod clock;
+mod commands;
+mod engines;
+mod error;
+mod operations;
+mod project;
+mod queue;
+mod router;
+mod run_command;
+mod session;
+mod shell_quote;
+mod streams;
+mod world;
+
+pub use app::{App, Config, Ctx, EngineChoice, StartError};
+pub use error::AppError;
+pub use router::REQUEST_LIMIT;
+pub use world::World;
+
+pub use berth_engine::Endpoint;
+pub use berth_wire as wire;

@@ -1,1 +1,58 @@
-fn main() {}
+//! The `berth` command.
+
+mod engine;
+mod serve;
+
+use std::error::Error;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Berth: containers on your desktop.
+#[derive(Parser, Debug)]
+#[command(name = "berth", version, about, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// The engine Berth brings: start, stop, status, socket.
+    #[command(subcommand)]
+    Engine(engine::Engine),
+    /// Shows Berth in a browser, on this machine alone.
+    Serve(serve::Serve),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("BERTH_LOG").unwrap_or_else(|_| "warn".into()),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    match arguments.command {
+        Command::Engine(command) => engine::run(command),
+        Command::Serve(command) => serve::run(command),
+    }
+}
+
+/// Says what went wrong, with its causes, and gives the code for it.
+pub(crate) fn fail(error: &dyn Error) -> ExitCode {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    // Nothing is left to be done if even standard error is gone.
+    let _ = writeln!(std::io::stderr(), "berth: {text}");
+    ExitCode::FAILURE
+}

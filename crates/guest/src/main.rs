@@ -1,1 +1,54 @@
-fn main() {}
+//! `berth-guest`: what runs beside the engine, inside its namespaces.
+//!
+//! - `berth-guest native …` makes the namespaces and waits outside them.
+//! - `berth-guest init …` is PID 1 in there: it builds the root, starts containerd and dockerd and keeps them.
+//! - under the name `berth-docker-proxy` it publishes one port for dockerd.
+
+mod arguments;
+mod cgroups;
+mod config;
+mod error;
+mod files;
+mod http;
+mod init;
+mod logs;
+mod mounts;
+mod network;
+mod outer;
+mod protocol;
+mod proxy;
+mod reaper;
+mod service;
+mod shutdown;
+
+use std::process::ExitCode;
+
+use crate::arguments::{Mode, Options};
+use crate::error::Error;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.map(|argument| argument.to_string_lossy().into_owned()).collect();
+
+    let result = if proxy::is_proxy(&name) {
+        proxy::run(&rest)
+    } else {
+        Options::parse(&rest).and_then(|(mode, options)| match mode {
+            Mode::Native => outer::run(&rest, &options),
+            Mode::Init => init::run(&options),
+        })
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn report(error: &Error) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "berth-guest: {error}");
+}

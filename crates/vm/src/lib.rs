@@ -1,1 +1,25 @@
-//! placeholder
+//! The engine Berth brings: the appliance it runs from, the backend that runs it, the supervisor that keeps it
+//! healthy, and what everyone else needs to start, stop and watch it.
+//!
+//! One supervisor process per data folder owns everything (`berth engine run`). [`start`], [`stop`] and
+//! [`status`] find it, or start it, through its control socket; [`ControlClient`] watches it.
+
+mod appliance;
+mod backend;
+mod clock;
+mod control;
+mod error;
+mod launch;
+mod paths;
+mod ping;
+mod ports;
+mod status;
+mod supervisor;
+
+pub use appliance::{Appliance, Manifest};
+pub use control::ControlClient;
+pub use error::Error;
+pub use launch::{start, status, stop};
+pub use paths::EnginePaths;
+pub use status::{Failure, StageTime, State, Status, Versions};
+pub use supervisor::{RunOptions, run};

@@ -1,0 +1,148 @@
+//! From one engine's live view and its supervisor's status to rows of the world.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use berth_engine::{Container, ContainerId, Link, Snapshot};
+use berth_vm::{State, Status};
+use berth_wire::{ContainerKey, EngineRow, EngineStage, EngineState, WireError};
+
+use super::Engine;
+use crate::app::App;
+use crate::clock::now_milliseconds;
+use crate::error::engine_error;
+use crate::project;
+
+/// Follows one engine for as long as it is known.
+pub(crate) async fn project(app: Arc<App>, engine: Arc<Engine>) {
+    let mut view = engine.store.subscribe();
+    let mut supervisor = engine.supervisor.subscribe();
+    let mut shown: HashMap<ContainerId, Arc<Container>> = HashMap::new();
+    let mut since = (EngineState::Starting, now_milliseconds());
+    loop {
+        let snapshot = view.borrow_and_update().clone();
+        let status = supervisor.borrow_and_update().clone();
+        if matches!(snapshot.link, Link::Live { .. }) && status.as_ref().is_none_or(|status| !is_there(status)) {
+            engine.supervisor.look_again();
+        }
+        let mut row = engine_row(&engine, &snapshot, status.as_ref());
+        if row.state != since.0 {
+            since = (row.state, now_milliseconds());
+        }
+        if row.since == 0.0 {
+            row.since = since.1;
+        }
+        app.world.edit(|edit| {
+            for (id, container) in snapshot.containers.iter() {
+                if shown.get(id).is_some_and(|before| Arc::ptr_eq(before, container)) {
+                    continue;
+                }
+                if let Some(row) = project::container_row(&engine.id, container) {
+                    edit.set_container(row);
+                }
+            }
+            for id in shown.keys().filter(|id| !snapshot.containers.contains_key(*id)) {
+                if let Ok(id) = id.as_str().parse() {
+                    edit.remove_container(&ContainerKey { engine: engine.id.clone(), id });
+                }
+            }
+            edit.set_engine(row);
+        });
+        shown.clone_from(&snapshot.containers);
+
+        tokio::select! {
+            changed = view.changed() => if changed.is_err() { return },
+            changed = supervisor.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+fn is_there(status: &Status) -> bool {
+    status.state != State::Stopped
+}
+
+fn engine_row(engine: &Engine, snapshot: &Snapshot, status: Option<&Status>) -> EngineRow {
+    let mut row = EngineRow {
+        id: engine.id.clone(),
+        name: engine.name.clone(),
+        kind: engine.kind,
+        endpoint: engine.endpoint.to_string(),
+        state: EngineState::Starting,
+        since: 0.0,
+        error: None,
+        stages: Vec::new(),
+        version: None,
+        api_version: None,
+        platform: None,
+        processors: None,
+        memory_bytes: None,
+        warnings: Vec::new(),
+        listed: snapshot.listed,
+    };
+    describe_link(&mut row, snapshot);
+    if let Some(status) = status {
+        describe_supervisor(&mut row, status);
+    }
+    row
+}
+
+fn describe_link(row: &mut EngineRow, snapshot: &Snapshot) {
+    match &snapshot.link {
+        Link::Connecting => {}
+        Link::Live { since_ms, api, info } => {
+            row.state = EngineState::Ready;
+            row.since = *since_ms;
+            row.api_version = Some(api.to_string());
+            row.version = Some(info.server_version.clone());
+            row.platform = Some(format!("{}/{}", info.os, info.arch));
+            row.processors = info.processors;
+            row.memory_bytes = info.memory_bytes;
+        }
+        Link::Lost { since_ms, error, .. } => {
+            row.state = if snapshot.listed { EngineState::Lost } else { EngineState::Failed };
+            row.since = *since_ms;
+            row.error = Some(engine_error(format!("{} does not answer", row.name), error));
+        }
+    }
+}
+
+/// What the supervisor knows goes before what a refused connection suggests.
+fn describe_supervisor(row: &mut EngineRow, status: &Status) {
+    row.stages = status
+        .stages
+        .iter()
+        .map(|stage| EngineStage { name: stage.name.clone(), milliseconds: stage.milliseconds })
+        .collect();
+    row.warnings.clone_from(&status.warnings);
+    let live = row.state == EngineState::Ready;
+    let state = match status.state {
+        State::Stopped => EngineState::Stopped,
+        State::Preparing | State::Booting | State::Connecting => EngineState::Starting,
+        State::Ready | State::Degraded if live => EngineState::Ready,
+        State::Ready | State::Degraded if row.listed => EngineState::Lost,
+        State::Ready | State::Degraded => EngineState::Starting,
+        State::Stopping => EngineState::Stopping,
+        State::Failed => EngineState::Failed,
+    };
+    if matches!(state, EngineState::Ready) {
+        row.since = status.since_ms;
+    } else if state != row.state {
+        row.since = 0.0;
+    }
+    match (&status.error, state) {
+        (Some(failure), EngineState::Failed) => {
+            let mut error = WireError::new(
+                berth_wire::Code::Engine,
+                format!("The engine did not start: {}", failure.cause),
+            )
+            .with_hint(failure.fix.clone());
+            if !failure.log.is_empty() {
+                error = error.with_detail(failure.log.join("\n"));
+            }
+            row.error = Some(error);
+        }
+        (_, EngineState::Lost | EngineState::Failed) => {}
+        _ => row.error = None,
+    }
+    row.state = state;
+}

@@ -1,0 +1,3 @@
+//! What feeds the streams of sessions.
+
+pub(crate) mod logs;

@@ -1,0 +1,77 @@
+//! `berth serve`: Berth in a browser.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use berth_app::wire::Host;
+use berth_app::{App, Config, Endpoint, EngineChoice};
+use berth_serve::Server;
+use clap::Args;
+
+/// Shows Berth in a browser, on this machine alone.
+#[derive(Args, Debug)]
+pub(crate) struct Serve {
+    /// Data folder; the user's own when left out.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Engine that exists already: unix:///path/to.sock or tcp://host:port. Left out: the one Berth brings.
+    #[arg(long, value_name = "URL")]
+    engine: Option<Endpoint>,
+    /// Do not start the engine Berth brings; the page offers to.
+    #[arg(long, conflicts_with = "engine")]
+    no_start: bool,
+    /// Port on 127.0.0.1; a free one when left out.
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+    /// Print one line of JSON, {"url":…,"token":…}, when ready.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs until it is interrupted.
+pub(crate) fn run(arguments: Serve) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return crate::fail(&error),
+    };
+    match runtime.block_on(serve(arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => crate::fail(error.as_ref()),
+    }
+}
+
+async fn serve(arguments: Serve) -> Result<(), Box<dyn std::error::Error>> {
+    let engine = arguments
+        .engine
+        .map_or(EngineChoice::Bundled { start: !arguments.no_start }, EngineChoice::Adopted);
+    let config = Config { host: Host::Browser, data: arguments.data, engine };
+    let (app, _background) = App::start(config)?;
+    let server = Server::bind(app, arguments.port).await?;
+    announce(&server, arguments.json)?;
+    server.run(interrupted()).await?;
+    Ok(())
+}
+
+fn announce(server: &Server, json: bool) -> std::io::Result<()> {
+    let (url, token) = (server.url(), server.token().reveal());
+    let mut out = std::io::stdout().lock();
+    if json {
+        writeln!(out, "{}", serde_json::json!({ "url": url, "token": token }))?;
+    } else {
+        writeln!(out, "Berth is at {url}/#t={token}\nThe link is for you alone. Ctrl-C ends the page, not the engine.")?;
+    }
+    out.flush()
+}
+
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        // Without a handler the default action ends the process anyway.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}

@@ -1,0 +1,238 @@
+//! What happens on an engine, as it happens.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream, stream::BoxStream};
+
+use crate::{
+    Docker, Error, Filters,
+    connect::StreamBody,
+    http::Call,
+    json_stream::JsonStream,
+    model::{model, nullable},
+    timestamp,
+};
+
+/// What an event is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// A container; the id of the event is its id.
+    Container,
+    /// An image; the id is its name or its id.
+    Image,
+    /// A volume; the id is its name.
+    Volume,
+    /// A network; the id is its id, and the attribute `container` tells whom it concerns.
+    Network,
+    /// The engine itself.
+    Daemon,
+    /// Anything else, in the engine's word.
+    Other(String),
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Container => "container",
+            Self::Image => "image",
+            Self::Volume => "volume",
+            Self::Network => "network",
+            Self::Daemon => "daemon",
+            Self::Other(word) => word,
+        })
+    }
+}
+
+/// One event. Engines drop events of slow readers without a word: an event is a hint to look, and not the truth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// What it is about.
+    pub kind: EventKind,
+    /// What happened, in Docker's words whatever the engine; some have a detail, as in `health_status: healthy`.
+    pub action: String,
+    /// Id or name of what it is about.
+    pub id: String,
+    /// More about it.
+    pub attributes: BTreeMap<String, String>,
+    /// When, in nanoseconds since the epoch by the engine's clock.
+    pub time_nano: i64,
+}
+
+impl Event {
+    /// The action without its detail.
+    #[must_use]
+    pub fn verb(&self) -> &str {
+        self.action.split_once(':').map_or(self.action.as_str(), |(verb, _)| verb)
+    }
+}
+
+model! {
+    /// An event as it is sent.
+    pub struct RawEvent {
+        #[serde(rename = "Type")]
+        pub kind: String,
+        pub action: String,
+        pub actor: RawActor,
+        #[serde(rename = "timeNano")]
+        pub time_nano: i64,
+        /// The old form of `action` and of the actor's id.
+        #[serde(rename = "status")]
+        pub status: String,
+        #[serde(rename = "id")]
+        pub id: String,
+    }
+
+    /// Whom it is about.
+    pub struct RawActor {
+        #[serde(rename = "ID")]
+        pub id: String,
+        pub attributes: BTreeMap<String, String>,
+    }
+}
+
+impl From<RawEvent> for Event {
+    fn from(raw: RawEvent) -> Self {
+        let kind = match raw.kind.as_str() {
+            // Engines of before API 1.22 name no kind, and tell of containers and images alone.
+            "container" | "" => EventKind::Container,
+            "image" => EventKind::Image,
+            "volume" => EventKind::Volume,
+            "network" => EventKind::Network,
+            "daemon" => EventKind::Daemon,
+            _ => EventKind::Other(raw.kind),
+        };
+        let action = if raw.action.is_empty() { raw.status } else { raw.action };
+        let podman = match (&kind, action.as_str()) {
+            (EventKind::Container, "died") => Some("die"),
+            (EventKind::Container | EventKind::Volume | EventKind::Network, "remove") => Some("destroy"),
+            (EventKind::Image, "remove") => Some("delete"),
+            _ => None,
+        };
+        Self {
+            kind,
+            action: podman.map_or(action, str::to_owned),
+            id: if raw.actor.id.is_empty() { raw.id } else { raw.actor.id },
+            attributes: raw.actor.attributes,
+            time_nano: raw.time_nano,
+        }
+    }
+}
+
+/// An open stream of events.
+pub(crate) struct EventStream {
+    body: StreamBody,
+    values: JsonStream,
+    ready: VecDeque<Event>,
+    ended: bool,
+}
+
+impl EventStream {
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, Error>>> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Poll::Ready(Some(Ok(event)));
+            }
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            match ready!(self.body.poll_data(cx)) {
+                Some(data) => {
+                    self.values.push(&data?);
+                    while let Some(raw) = self.values.next::<RawEvent>(self.body.what())? {
+                        self.ready.push_back(raw.into());
+                    }
+                }
+                None => {
+                    self.ended = true;
+                    self.values.finish(self.body.what())?;
+                }
+            }
+        }
+    }
+}
+
+impl Stream for EventStream {
+    type Item = Result<Event, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let stream = self.get_mut();
+        let polled = stream.poll_event(cx);
+        if let Poll::Ready(Some(Err(_))) = polled {
+            stream.ended = true;
+            stream.ready.clear();
+        }
+        polled
+    }
+}
+
+impl Docker {
+    /// What happens on the engine from now on, or from `since` (nanoseconds since the epoch by the engine's clock) as
+    /// far back as the engine remembers, which is 256 events of this run of it. Ends when the engine ends it; dropping
+    /// the stream closes its connection. API: `SystemEvents`.
+    ///
+    /// # Errors
+    /// The stream yields one error and then ends: whatever a call may fail with, [`Error::Closed`] if it ends within
+    /// an event, [`Error::TooLarge`] if an event is longer than 1 MiB.
+    #[must_use]
+    pub fn events(&self, since: Option<i64>, filters: &Filters) -> BoxStream<'static, Result<Event, Error>> {
+        let docker = self.clone();
+        let filters = filters.clone();
+        stream::once(async move { docker.open_events(since, &filters).await }).try_flatten().boxed()
+    }
+
+    /// Opens the stream: when this returns, the engine has subscribed it.
+    pub(crate) async fn open_events(&self, since: Option<i64>, filters: &Filters) -> Result<EventStream, Error> {
+        let mut call = Call::get("/events");
+        if let Some(since) = since {
+            call = call.query("since", timestamp::as_parameter(since));
+        }
+        let (_, body) = self.open(filters.apply(call)).await?;
+        Ok(EventStream { body, values: JsonStream::default(), ready: VecDeque::new(), ended: false })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(text: &str) -> Event {
+        serde_json::from_str::<RawEvent>(text).unwrap().into()
+    }
+
+    #[test]
+    fn reads_dockers_events() {
+        let text = r#"{"status":"health_status: healthy","id":"abc","from":"nginx","Type":"container",
+            "Action":"health_status: healthy","Actor":{"ID":"abc","Attributes":{"name":"web"}},"scope":"local",
+            "time":1709210096,"timeNano":1709210096123456789}"#;
+        let event = event(text);
+        assert_eq!((event.kind.clone(), event.verb(), event.id.as_str()), (EventKind::Container, "health_status", "abc"));
+        assert_eq!((event.attributes["name"].as_str(), event.time_nano), ("web", 1_709_210_096_123_456_789));
+    }
+
+    #[test]
+    fn podmans_words_become_dockers() {
+        for (kind, theirs, ours) in [
+            ("container", "died", "die"),
+            ("container", "remove", "destroy"),
+            ("volume", "remove", "destroy"),
+            ("image", "remove", "delete"),
+            ("container", "start", "start"),
+        ] {
+            let event = event(&format!(r#"{{"Type":"{kind}","Action":"{theirs}","Actor":{{"ID":"x","Attributes":null}}}}"#));
+            assert_eq!(event.action, ours, "{kind} {theirs}");
+        }
+    }
+
+    #[test]
+    fn the_old_form_and_strange_kinds_are_read() {
+        let old = event(r#"{"status":"start","id":"abc","from":"nginx","time":1}"#);
+        assert_eq!((old.kind, old.action.as_str(), old.id.as_str()), (EventKind::Container, "start", "abc"));
+        assert_eq!(event(r#"{"Type":"secret"}"#).kind, EventKind::Other("secret".into()));
+    }
+}

@@ -1,0 +1,109 @@
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use crate::error::Error;
+
+/// Which side of the namespaces this process is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Native,
+    Init,
+}
+
+/// Where everything is. Both sides are started with the same options.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Options {
+    /// The appliance's root tree; read, never written.
+    pub(crate) root: PathBuf,
+    /// What survives: images, containers, volumes, logs.
+    pub(crate) data: PathBuf,
+    /// The folder the sockets are in.
+    pub(crate) runtime: PathBuf,
+    /// The cgroup below which every container lives; unique per data folder.
+    pub(crate) cgroup: String,
+    pub(crate) hostname: String,
+    /// The resolver containers are given, when there is a way out.
+    pub(crate) dns: Option<IpAddr>,
+}
+
+impl Options {
+    pub(crate) fn parse(arguments: &[String]) -> Result<(Mode, Self), Error> {
+        let usage = |text: &str| Error::Usage(text.to_owned());
+        let mut arguments = arguments.iter().map(String::as_str);
+        let mode = match arguments.next() {
+            Some("native") => Mode::Native,
+            Some("init") => Mode::Init,
+            Some(other) => return Err(Error::Usage(format!("unknown command {other:?}"))),
+            None => return Err(usage("no command")),
+        };
+        let (mut root, mut data, mut runtime, mut cgroup) = (None, None, None, None);
+        let (mut hostname, mut dns) = ("berth".to_owned(), None);
+        while let Some(name) = arguments.next() {
+            let value = arguments.next().ok_or_else(|| Error::Usage(format!("{name} has no value")))?;
+            match name {
+                "--root" => root = Some(PathBuf::from(value)),
+                "--data" => data = Some(PathBuf::from(value)),
+                "--runtime" => runtime = Some(PathBuf::from(value)),
+                "--cgroup" if is_plain_name(value) => cgroup = Some(value.to_owned()),
+                "--hostname" if is_plain_name(value) => value.clone_into(&mut hostname),
+                "--dns" => {
+                    dns = Some(value.parse().map_err(|_| Error::Usage(format!("--dns {value:?} is no address")))?);
+                }
+                _ => return Err(Error::Usage(format!("{name} {value:?} is not understood"))),
+            }
+        }
+        Ok((
+            mode,
+            Self {
+                root: root.ok_or_else(|| usage("--root is missing"))?,
+                data: data.ok_or_else(|| usage("--data is missing"))?,
+                runtime: runtime.ok_or_else(|| usage("--runtime is missing"))?,
+                cgroup: cgroup.ok_or_else(|| usage("--cgroup is missing"))?,
+                hostname,
+                dns,
+            },
+        ))
+    }
+}
+
+fn is_plain_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 63
+        && !name.starts_with('.')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Mode, Options};
+
+    fn parse(text: &str) -> Result<(Mode, Options), crate::error::Error> {
+        let arguments: Vec<String> = text.split(' ').map(str::to_owned).collect();
+        Options::parse(&arguments)
+    }
+
+    #[test]
+    fn both_sides_take_the_same_options() {
+        let text = "--root /r --data /d --runtime /t --cgroup berth-1 --dns 10.0.0.3";
+        let (mode, outer) = parse(&format!("native {text}")).unwrap();
+        assert_eq!(mode, Mode::Native);
+        assert_eq!(outer.hostname, "berth");
+        assert_eq!(outer.dns, Some("10.0.0.3".parse().unwrap()));
+        let (mode, inner) = parse(&format!("init {text}")).unwrap();
+        assert_eq!(mode, Mode::Init);
+        assert_eq!(outer, inner);
+    }
+
+    #[test]
+    fn a_cgroup_cannot_leave_its_place() {
+        for name in ["..", "a/b", ""] {
+            assert!(parse(&format!("init --root /r --data /d --runtime /t --cgroup {name}")).is_err());
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let message = parse("init --root /r --data /d --cgroup x").unwrap_err().to_string();
+        assert!(message.contains("--runtime is missing"), "{message}");
+    }
+}

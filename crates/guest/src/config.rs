@@ -1,0 +1,64 @@
+//! What containerd and dockerd are configured with.
+
+use serde_json::{Value, json};
+
+pub(crate) const DAEMON_JSON: &str = "/etc/docker/daemon.json";
+pub(crate) const CONTAINERD_TOML: &str = "/etc/containerd/config.toml";
+pub(crate) const DOCKER_SOCKET: &str = "/run/berth/docker.sock";
+pub(crate) const DOCKER_PID: &str = "/run/docker.pid";
+pub(crate) const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
+pub(crate) const PROXY: &str = "/berth/berth-docker-proxy";
+pub(crate) const PORTS_SOCKET: &str = "/run/berth/ports.sock";
+
+/// `daemon.json`. Live restore keeps containers running when dockerd dies; an orderly shutdown turns it off
+/// first, because with it on dockerd would leave them behind.
+pub(crate) fn daemon(cgroup: &str, live_restore: bool) -> Value {
+    json!({
+        "hosts": [format!("unix://{DOCKER_SOCKET}")],
+        "data-root": "/var/lib/docker",
+        "exec-root": "/run/docker",
+        "pidfile": DOCKER_PID,
+        // The appliance's `docker` group has a number that is some other group's on the host.
+        "group": "root",
+        "containerd": CONTAINERD_SOCKET,
+        "cgroup-parent": format!("/{cgroup}"),
+        "exec-opts": ["native.cgroupdriver=cgroupfs"],
+        "userland-proxy": true,
+        "userland-proxy-path": PROXY,
+        "log-driver": "json-file",
+        "log-opts": {"max-size": "100m", "max-file": "3"},
+        "live-restore": live_restore,
+    })
+}
+
+/// containerd's configuration, in the version both 1.7 and 2.x read. Kubernetes' interface is off, and what
+/// would be installed into `/opt` goes where it can be written.
+pub(crate) fn containerd() -> String {
+    format!(
+        r#"version = 2
+root = "/var/lib/containerd"
+state = "/run/containerd"
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"]
+
+[grpc]
+address = "{CONTAINERD_SOCKET}"
+
+[plugins."io.containerd.internal.v1.opt"]
+path = "/var/lib/containerd/opt"
+"#
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::daemon;
+
+    #[test]
+    fn the_engine_never_listens_on_tcp() {
+        let config = daemon("berth-1", true);
+        let hosts = config["hosts"].as_array().unwrap();
+        assert!(hosts.iter().all(|host| host.as_str().unwrap().starts_with("unix://")));
+        assert_eq!(config["cgroup-parent"], "/berth-1");
+        assert_eq!(config["live-restore"], true);
+    }
+}

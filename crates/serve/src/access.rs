@@ -1,0 +1,141 @@
+//! Who may call: the token, and where the call comes from.
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::Json;
+use berth_app::wire::{Code, WireError};
+use serde::Deserialize;
+use subtle::ConstantTimeEq as _;
+
+use crate::Shared;
+
+/// A 256-bit secret of one run, as 64 hexadecimal digits. Its `Debug` hides it.
+#[derive(Clone)]
+pub struct Token(String);
+
+impl Token {
+    pub(crate) fn random() -> Result<Self, getrandom::Error> {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes)?;
+        Ok(Self(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
+    }
+
+    /// The secret itself, to be shown to the user who started the server.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    fn is(&self, candidate: &str) -> bool {
+        self.0.as_bytes().ct_eq(candidate.as_bytes()).into()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Token(…)")
+    }
+}
+
+/// What is let in.
+#[derive(Debug)]
+pub(crate) struct Access {
+    token: Token,
+    cookie: String,
+    hosts: [String; 2],
+    origins: [String; 2],
+}
+
+impl Access {
+    pub(crate) fn new(port: u16, token: Token) -> Self {
+        let hosts = [format!("127.0.0.1:{port}"), format!("localhost:{port}")];
+        let origins = hosts.clone().map(|host| format!("http://{host}"));
+        // Cookies do not tell ports apart: another Berth on this machine has its own name.
+        Self { token, cookie: format!("berth-{port}"), hosts, origins }
+    }
+
+    fn refuse(&self, method: &Method, path: &str, headers: &HeaderMap) -> Option<Response> {
+        let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+        let host = text(header::HOST);
+        if !host.is_some_and(|host| self.hosts.iter().any(|allowed| allowed == host)) {
+            return Some(forbidden("This address is not Berth's own", "Open the address that `berth serve` printed."));
+        }
+        if headers.contains_key(header::ORIGIN)
+            && !text(header::ORIGIN).is_some_and(|origin| self.origins.iter().any(|allowed| allowed == origin))
+        {
+            return Some(forbidden("Another site may not call Berth", "Open Berth in a tab of its own."));
+        }
+        if matches!(text(header::HeaderName::from_static("sec-fetch-site")), Some("cross-site" | "same-site"))
+            && (method != Method::GET || is_protected(path))
+        {
+            return Some(forbidden("Another site may not call Berth", "Open Berth in a tab of its own."));
+        }
+        if is_protected(path) && !self.has_token(headers) {
+            let error = WireError::new(Code::Unauthorized, "This page has no access to Berth, or no longer")
+                .with_hint("Open the link that `berth serve` printed when it was started last.");
+            return Some((StatusCode::UNAUTHORIZED, Json(error)).into_response());
+        }
+        None
+    }
+
+    fn has_token(&self, headers: &HeaderMap) -> bool {
+        let bearer = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.strip_prefix("Bearer "));
+        if let Some(bearer) = bearer {
+            return self.token.is(bearer);
+        }
+        headers
+            .get_all(header::COOKIE)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(';'))
+            .filter_map(|pair| pair.trim().split_once('='))
+            .any(|(name, value)| name == self.cookie && self.token.is(value))
+    }
+}
+
+fn is_protected(path: &str) -> bool {
+    matches!(path, "/rpc" | "/ws")
+}
+
+fn forbidden(message: &str, hint: &str) -> Response {
+    let error = WireError::new(Code::Unauthorized, message).with_hint(hint);
+    (StatusCode::FORBIDDEN, Json(error)).into_response()
+}
+
+/// Refuses what does not come from Berth's own page or from who knows the token.
+pub(crate) async fn check(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
+    match access.refuse(request.method(), request.uri().path(), request.headers()) {
+        Some(refusal) => refusal,
+        None => next.run(request).await,
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Begin {
+    token: String,
+}
+
+/// Exchanges the token for a cookie that no script can read.
+pub(crate) async fn begin(State(shared): State<Shared>, Json(begin): Json<Begin>) -> Response {
+    let access = &shared.access;
+    if !access.token.is(&begin.token) {
+        let error = WireError::new(Code::Unauthorized, "That link is not valid, or no longer")
+            .with_hint("Open the link that `berth serve` printed when it was started last.");
+        return (StatusCode::UNAUTHORIZED, Json(error)).into_response();
+    }
+    let cookie = format!("{}={}; Path=/; HttpOnly; SameSite=Strict", access.cookie, access.token.reveal());
+    (StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response()
+}
+
+#[cfg(test)]
+#[path = "access_tests.rs"]
+mod tests;

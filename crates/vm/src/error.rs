@@ -1,0 +1,125 @@
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::status::Failure;
+
+/// Why the engine could not be started, stopped or asked. Each text says what happened, why, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The native engine makes namespaces and mounts.
+    #[error(
+        "the bundled engine needs root to make its namespaces; start it with `sudo berth engine start`, or use an engine that already runs with `--engine URL`"
+    )]
+    NeedsRoot,
+    /// No appliance was found.
+    #[error("the engine's appliance was not found ({}); {}", looked_in(.0), crate::appliance::FIX)]
+    NoAppliance(Vec<PathBuf>),
+    /// An appliance was found and is not usable.
+    #[error("the appliance in {} cannot be used: {why}; {}", path.display(), crate::appliance::FIX)]
+    BadAppliance {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A program that belongs to Berth is missing.
+    #[error("`{name}` was not found next to {}; reinstall Berth, or run `cargo build`", next_to.display())]
+    MissingProgram {
+        /// Its file name.
+        name: &'static str,
+        /// The program that was to start it.
+        next_to: PathBuf,
+    },
+    /// Neither variable says where the user's data is.
+    #[error("there is no place for the engine's data: neither XDG_DATA_HOME nor HOME is set; name one with --data")]
+    NoDataFolder,
+    /// A socket's path does not fit into its address.
+    #[error(
+        "the path {} is longer than a socket's path may be ({limit} bytes); set XDG_RUNTIME_DIR to a shorter folder",
+        path.display()
+    )]
+    SocketPathTooLong {
+        /// The path.
+        path: PathBuf,
+        /// How long it may be.
+        limit: usize,
+    },
+    /// Another supervisor holds the data folder.
+    #[error("the engine of {} is already run by process {}", data.display(), pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string()))]
+    Locked {
+        /// The data folder.
+        data: PathBuf,
+        /// The supervisor's process.
+        pid: Option<u32>,
+    },
+    /// The supervisor holds its lock and does not speak.
+    #[error("the engine's supervisor (process {}) does not answer: {why}; end that process and start the engine again", pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string()))]
+    NotAnswering {
+        /// The supervisor's process.
+        pid: Option<u32>,
+        /// What was seen.
+        why: String,
+    },
+    /// The supervisor ended before it could be asked anything.
+    #[error("the engine's supervisor ended at once: {}", last_line(.log))]
+    SupervisorEnded {
+        /// The end of its log.
+        log: Vec<String>,
+    },
+    /// The engine did not start.
+    #[error("the engine failed while {}: {}; {}", .0.stage, .0.cause, .0.fix)]
+    Failed(Box<Failure>),
+    /// The supervisor and this program do not understand each other.
+    #[error("the engine's supervisor was not understood: {0}; stop the engine with the version of Berth that started it")]
+    Protocol(String),
+    /// A file could not be read or written.
+    #[error("cannot {what} {}: {source}", path.display())]
+    File {
+        /// What was being done.
+        what: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Something else the system refused.
+    #[error("{what}: {source}")]
+    System {
+        /// What was being done.
+        what: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn file(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::File { what, path, source }
+    }
+
+    pub(crate) fn system(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::System { what, source }
+    }
+
+    /// What to do about it, for a [`Failure`].
+    pub(crate) fn fix(&self) -> &'static str {
+        match self {
+            Self::NeedsRoot => "start it as root (`sudo berth engine start`), or use `--engine URL`",
+            Self::NoAppliance(_) | Self::BadAppliance { .. } => crate::appliance::FIX,
+            Self::MissingProgram { .. } => "reinstall Berth, or run `cargo build`",
+            Self::SocketPathTooLong { .. } => "set XDG_RUNTIME_DIR to a shorter folder",
+            _ => "look at the log, and start the engine again",
+        }
+    }
+}
+
+fn looked_in(paths: &[PathBuf]) -> String {
+    let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    format!("looked in {}", paths.join(", "))
+}
+
+fn last_line(log: &[String]) -> &str {
+    log.last().map_or("it left no message", String::as_str)
+}

@@ -1,0 +1,215 @@
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::error::Error;
+
+/// A unix socket's address holds 108 bytes; the rest is room for other systems and for a closing zero.
+const SOCKET_PATH_LIMIT: usize = 100;
+
+/// Where one engine keeps what survives (its data folder) and what does not (its runtime folder).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnginePaths {
+    data: PathBuf,
+    runtime: PathBuf,
+    hash: String,
+}
+
+impl EnginePaths {
+    /// The engine of a data folder; without one, of the user's own: `$XDG_DATA_HOME/berth` or
+    /// `~/.local/share/berth`. Nothing is created.
+    ///
+    /// # Errors
+    ///
+    /// There is no default data folder, the current folder is gone, or a socket's path would be too long.
+    pub fn new(data: Option<PathBuf>) -> Result<Self, Error> {
+        let variable = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let data = data
+            .or_else(|| variable("XDG_DATA_HOME").map(|folder| folder.join("berth")))
+            .or_else(|| variable("HOME").map(|folder| folder.join(".local/share/berth")))
+            .ok_or(Error::NoDataFolder)?;
+        Self::with_runtime(data, variable("XDG_RUNTIME_DIR").filter(|path| path.is_dir()))
+    }
+
+    fn with_runtime(data: PathBuf, runtime: Option<PathBuf>) -> Result<Self, Error> {
+        let data = std::path::absolute(&data).map_err(Error::file("find", &data))?;
+        let data = canonical(&data);
+        let hash = hash8(&data);
+        let runtime = runtime.unwrap_or_else(|| PathBuf::from("/run")).join("berth").join(&hash);
+        let paths = Self { data, runtime, hash };
+        let longest = paths.control_socket();
+        if longest.as_os_str().len() >= SOCKET_PATH_LIMIT {
+            return Err(Error::SocketPathTooLong { path: longest, limit: SOCKET_PATH_LIMIT - 1 });
+        }
+        Ok(paths)
+    }
+
+    /// The folder that survives: images, containers, volumes, logs.
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// The folder of the sockets; gone when the engine is stopped.
+    #[must_use]
+    pub fn runtime(&self) -> &Path {
+        &self.runtime
+    }
+
+    /// Where the Docker API is.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.runtime.join("docker.sock")
+    }
+
+    /// The Docker API, as the engine client takes it.
+    #[must_use]
+    pub fn endpoint(&self) -> berth_engine::Endpoint {
+        berth_engine::Endpoint::Unix(self.socket())
+    }
+
+    /// The folder of the supervisor's, dockerd's and containerd's logs.
+    #[must_use]
+    pub fn logs(&self) -> PathBuf {
+        self.data.join("log")
+    }
+
+    /// The supervisor's own log.
+    #[must_use]
+    pub fn supervisor_log(&self) -> PathBuf {
+        self.logs().join("supervisor.log")
+    }
+
+    pub(crate) fn control_socket(&self) -> PathBuf {
+        self.runtime.join("control.sock")
+    }
+
+    pub(crate) fn ports_socket(&self) -> PathBuf {
+        self.runtime.join("ports.sock")
+    }
+
+    pub(crate) fn lock_file(&self) -> PathBuf {
+        self.data.join("engine.lock")
+    }
+
+    pub(crate) fn state_file(&self) -> PathBuf {
+        self.data.join("engine.json")
+    }
+
+    /// The cgroup of this engine's containers; another engine's has another name.
+    pub(crate) fn cgroup(&self) -> String {
+        format!("berth-{}", self.hash)
+    }
+
+    pub(crate) fn create_data(&self) -> Result<(), Error> {
+        for folder in [self.data.clone(), self.logs()] {
+            private_folder(&folder)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn create_runtime(&self) -> Result<(), Error> {
+        private_folder(&self.runtime)?;
+        // It may be left from before with another mode.
+        fs::set_permissions(&self.runtime, fs::Permissions::from_mode(0o700))
+            .map_err(Error::file("protect", &self.runtime))
+    }
+
+    /// Removes the sockets and their folder. To be called by the supervisor alone, when no guest lives.
+    pub(crate) fn remove_runtime(&self) {
+        for name in ["docker.sock", "control.sock", "ports.sock"] {
+            let _ = fs::remove_file(self.runtime.join(name));
+        }
+        let _ = fs::remove_dir(self.runtime.join("root"));
+        let _ = fs::remove_dir(&self.runtime);
+    }
+}
+
+fn private_folder(folder: &Path) -> Result<(), Error> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(Error::file("create", folder))
+}
+
+/// Links resolved as far as the path exists, so that one folder has one engine, by whatever name it is called,
+/// before and after it is created.
+fn canonical(path: &Path) -> PathBuf {
+    let mut rest: Vec<&OsStr> = Vec::new();
+    let mut existing = path;
+    loop {
+        if let Ok(found) = existing.canonicalize() {
+            return rest.iter().rev().fold(found, |path, name| path.join(name));
+        }
+        match (existing.parent(), existing.file_name()) {
+            (Some(parent), Some(name)) => {
+                rest.push(name);
+                existing = parent;
+            }
+            _ => return path.to_path_buf(),
+        }
+    }
+}
+
+fn hash8(path: &Path) -> String {
+    let digest = Sha256::digest(path.as_os_str().as_bytes());
+    digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::EnginePaths;
+    use crate::error::Error;
+
+    fn paths(data: &str) -> EnginePaths {
+        EnginePaths::with_runtime(PathBuf::from(data), Some(PathBuf::from("/run/user/1000"))).unwrap()
+    }
+
+    #[test]
+    fn each_data_folder_has_its_own_sockets_and_cgroup() {
+        let (one, two) = (paths("/nowhere/one"), paths("/nowhere/two"));
+        assert_ne!(one.socket(), two.socket());
+        assert_ne!(one.cgroup(), two.cgroup());
+        assert_eq!(one, paths("/nowhere/one/"));
+        assert!(one.socket().starts_with("/run/user/1000/berth"));
+        assert_eq!(one.cgroup().len(), "berth-".len() + 8);
+    }
+
+    #[test]
+    fn a_link_is_the_same_engine_before_and_after_the_folder_exists() {
+        let folder = tempfile::tempdir().unwrap();
+        let real = folder.path().canonicalize().unwrap().join("real");
+        std::fs::create_dir(&real).unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let before = EnginePaths::with_runtime(link.join("data"), None).unwrap();
+        std::fs::create_dir(real.join("data")).unwrap();
+        let after = EnginePaths::with_runtime(link.join("data"), None).unwrap();
+        assert_eq!(before, after);
+        assert_eq!(before.data(), real.join("data"));
+    }
+
+    #[test]
+    fn a_path_no_socket_can_have_is_refused_with_the_fix() {
+        let long = PathBuf::from(format!("/{}", "x".repeat(90)));
+        let error = EnginePaths::with_runtime(PathBuf::from("/data"), Some(long)).unwrap_err();
+        assert!(matches!(error, Error::SocketPathTooLong { .. }));
+        assert!(error.to_string().contains("XDG_RUNTIME_DIR"), "{error}");
+    }
+
+    #[test]
+    fn the_runtime_folder_is_the_owners_alone_and_goes_away() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let paths =
+            EnginePaths::with_runtime(folder.path().join("data"), Some(folder.path().to_path_buf())).unwrap();
+        paths.create_runtime().unwrap();
+        assert_eq!(paths.runtime().metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        std::fs::write(paths.control_socket(), "").unwrap();
+        paths.remove_runtime();
+        assert!(!paths.runtime().exists());
+    }
+}

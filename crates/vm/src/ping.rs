@@ -1,0 +1,101 @@
+//! The two questions the supervisor asks dockerd, in as much HTTP/1.0 as they take.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use crate::status::Versions;
+
+const ANSWER_LIMIT: u64 = 256 << 10;
+
+/// Whether the engine takes requests: what `GET /_ping` says, and nothing else.
+pub(crate) async fn ping(socket: &Path, patience: Duration) -> bool {
+    get(socket, "/_ping", patience).await.is_some()
+}
+
+/// The versions the engine tells; unknown ones are left out.
+pub(crate) async fn versions(socket: &Path, patience: Duration) -> Versions {
+    let Some(body) = get(socket, "/version", patience).await else { return Versions::default() };
+    parse_versions(&body)
+}
+
+fn parse_versions(body: &[u8]) -> Versions {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Answer {
+        version: Option<String>,
+        api_version: Option<String>,
+        #[serde(default)]
+        components: Vec<Component>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Component {
+        name: String,
+        version: String,
+    }
+    let Ok(answer) = serde_json::from_slice::<Answer>(body) else { return Versions::default() };
+    let component = |name: &str| {
+        answer
+            .components
+            .iter()
+            .find(|component| component.name == name && !component.version.is_empty())
+            .map(|component| component.version.clone())
+    };
+    Versions {
+        containerd: component("containerd"),
+        runc: component("runc"),
+        engine: answer.version,
+        api: answer.api_version,
+        suite: None,
+    }
+}
+
+/// The body of a successful answer.
+async fn get(socket: &Path, path: &str, patience: Duration) -> Option<Vec<u8>> {
+    let exchange = async {
+        let mut stream = UnixStream::connect(socket).await.ok()?;
+        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: berth\r\n\r\n").as_bytes()).await.ok()?;
+        let mut answer = Vec::new();
+        stream.take(ANSWER_LIMIT).read_to_end(&mut answer).await.ok()?;
+        body_of(&answer).map(<[u8]>::to_vec)
+    };
+    timeout(patience, exchange).await.ok().flatten()
+}
+
+fn body_of(answer: &[u8]) -> Option<&[u8]> {
+    let status = answer.split(|&byte| byte == b'\r').next()?;
+    if status.split(|&byte| byte == b' ').nth(1) != Some(b"200".as_slice()) {
+        return None;
+    }
+    let head = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
+    answer.get(head + 4..)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{body_of, parse_versions};
+
+    #[test]
+    fn only_a_success_is_an_answer() {
+        assert_eq!(body_of(b"HTTP/1.0 200 OK\r\nA: b\r\n\r\nOK"), Some(b"OK".as_slice()));
+        assert_eq!(body_of(b"HTTP/1.1 500 No\r\n\r\nOK"), None);
+        assert_eq!(body_of(b"HTTP/1.0 200 OK\r\nA: b"), None);
+        assert_eq!(body_of(b""), None);
+    }
+
+    #[test]
+    fn versions_come_from_the_components() {
+        let body = br#"{"Version":"28.5.2","ApiVersion":"1.51","Components":[
+            {"Name":"Engine","Version":"28.5.2"},{"Name":"containerd","Version":"2.1.9"},{"Name":"runc","Version":""}]}"#;
+        let versions = parse_versions(body);
+        assert_eq!(versions.engine.as_deref(), Some("28.5.2"));
+        assert_eq!(versions.containerd.as_deref(), Some("2.1.9"));
+        assert_eq!(versions.runc, None);
+        assert_eq!(parse_versions(b"nonsense").engine, None);
+    }
+}

@@ -1,0 +1,94 @@
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { chmodSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+import { startServe } from "../../support/engine.mjs";
+import { expect, row, test } from "../fixtures.mjs";
+
+/** The dockerd of one data folder, among all there may be on this machine. */
+function dockerdOf(data) {
+  const processes = execFileSync("sh", ["-c", "pgrep -x dockerd || true"]).toString().trim().split("\n");
+  return processes.find((pid) => {
+    try {
+      return execFileSync("cat", [`/proc/${pid}/mountinfo`]).toString().includes(data);
+    } catch {
+      return false;
+    }
+  });
+}
+
+test("an engine that dies is said to be lost, its rows stay, and it comes back by itself", async ({ berth, engine }) => {
+  await engine.container("survivor", ["sleep", "600"]);
+  await expect(row(berth, "survivor")).toHaveAttribute("data-state", "running");
+  const pid = dockerdOf(engine.data);
+  expect(pid, "dockerd was found").toBeTruthy();
+  // What the page says meanwhile is recorded inside the page, since it may pass faster than a test looks.
+  await berth.evaluate(() => {
+    const states = (window.berthStates = []);
+    const element = document.querySelector("[data-testid=engine-state]");
+    const note = () => states.push([element.getAttribute("data-state"), document.querySelectorAll("[data-testid=container-row]").length]);
+    new MutationObserver(note).observe(element, { attributes: true });
+  });
+  process.kill(Number(pid), "SIGKILL");
+  await expect.poll(() => berth.evaluate(() => window.berthStates.map(([state]) => state))).toContain("lost");
+  await expect(berth.getByTestId("engine-state")).toHaveAttribute("data-state", "ready");
+  const states = await berth.evaluate(() => window.berthStates);
+  expect(states.every(([, rows]) => rows === 1), "the row never went away").toBe(true);
+  await expect(row(berth, "survivor")).toHaveAttribute("data-state", "running");
+  await engine.container("newcomer", ["sleep", "600"]);
+  await expect(row(berth, "newcomer")).toBeVisible();
+});
+
+test("without an engine the page says so, and why", async ({ page }) => {
+  const folder = mkdtempSync(join(tmpdir(), "berth-none-"));
+  const serve = await startServe("--data", folder, "--engine", `unix://${folder}/no.sock`);
+  try {
+    await page.goto(serve.link);
+    await expect(page.getByTestId("empty-state")).toHaveAttribute("data-kind", "engine");
+    await expect(page.getByTestId("empty-state")).toContainText(/no such file|does not answer/i);
+  } finally {
+    await serve.stop();
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+
+test("a socket that may not be opened is named as that", async ({ page }) => {
+  test.skip(process.getuid?.() === 0 && !process.env.BERTH_TEST_USER, "root may open every socket: the unit test of the client covers it");
+  const folder = mkdtempSync(join(tmpdir(), "berth-denied-"));
+  const server = createServer().listen(join(folder, "engine.sock"));
+  chmodSync(join(folder, "engine.sock"), 0);
+  const serve = await startServe("--data", folder, "--engine", `unix://${folder}/engine.sock`);
+  try {
+    await page.goto(serve.link);
+    await expect(page.getByTestId("empty-state")).toContainText(/permission/i);
+  } finally {
+    await serve.stop();
+    server.close();
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+
+test("a page without the token gets nothing and says how to get in", async ({ browser, serve }) => {
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  await page.goto(serve.url);
+  await expect(page.getByText(/berth serve/)).toBeVisible();
+  await page.goto(`${serve.url}/#t=${"0".repeat(64)}`);
+  await page.reload();
+  await expect(page.getByText(/berth serve/)).toBeVisible();
+  await context.close();
+});
+
+test("another site can neither call nor listen", async ({ serve }) => {
+  const body = JSON.stringify({ cmd: "about", payload: {}, client: "x" });
+  const call = (headers) => fetch(`${serve.url}/rpc`, { method: "POST", body, headers });
+  const json = { "Content-Type": "application/json" };
+  const token = { Authorization: `Bearer ${serve.token}` };
+  expect((await call({ ...json, ...token })).status).toBe(200);
+  expect((await call(json)).status).toBe(401);
+  expect((await call({ ...json, ...token, Origin: "http://evil.test" })).status).toBe(403);
+  expect((await call({ ...token, "Content-Type": "text/plain" })).status).toBe(400);
+});

@@ -1,0 +1,81 @@
+import { type AnsiColour, type AnsiStyle, parseAnsi } from '../../streams/ansi'
+import type { SearchPattern } from '../../streams/log-search'
+import { DRAWN_CHARACTERS } from './log-layout'
+
+export interface Piece {
+  text: string
+  style: AnsiStyle | null
+  hit: boolean
+}
+
+export interface DrawnLine {
+  pieces: Piece[]
+  plain: string
+  /** Characters not drawn. */
+  left: number
+}
+
+/** Cuts a line into pieces that have one style each and are a hit or not. */
+export function piecesOf(raw: string, pattern: SearchPattern | null): DrawnLine {
+  const parsed = parseAnsi(raw)
+  const plain = parsed.text
+  const length = Math.min(plain.length, DRAWN_CHARACTERS)
+  const hits = pattern ? pattern.ranges(plain) : []
+  const left = plain.length - length
+  if (parsed.spans.length === 0 && hits.length === 0) {
+    return { pieces: [{ text: left > 0 ? plain.slice(0, length) : plain, style: null, hit: false }], plain, left }
+  }
+  const edges = new Set<number>([0, length])
+  for (const span of parsed.spans) edges.add(Math.min(span.start, length)).add(Math.min(span.end, length))
+  for (const [start, end] of hits) edges.add(Math.min(start, length)).add(Math.min(end, length))
+  const sorted = [...edges].sort((a, b) => a - b)
+  const pieces: Piece[] = []
+  let span = 0
+  let hit = 0
+  for (let index = 0; index + 1 < sorted.length; index += 1) {
+    const start = sorted[index] ?? 0
+    const end = sorted[index + 1] ?? 0
+    while (span < parsed.spans.length && (parsed.spans[span]?.end ?? 0) <= start) span += 1
+    while (hit < hits.length && (hits[hit]?.[1] ?? 0) <= start) hit += 1
+    const inSpan = (parsed.spans[span]?.start ?? Infinity) <= start
+    const inHit = (hits[hit]?.[0] ?? Infinity) <= start
+    pieces.push({ text: plain.slice(start, end), style: inSpan ? (parsed.spans[span]?.style ?? null) : null, hit: inHit })
+  }
+  return { pieces, plain, left }
+}
+
+const NAMES = ['black', 'red', 'green', 'yellow', 'blue', 'magenta', 'cyan', 'white'] as const
+
+/** Classes for what the palette has; the rest is set through the CSSOM. */
+export function classesOf(style: AnsiStyle | null): string[] {
+  if (!style) return []
+  const classes: string[] = []
+  if (style.bold) classes.push('bold')
+  if (style.dim) classes.push('dim')
+  if (style.italic) classes.push('italic')
+  if (style.underline) classes.push('underline')
+  if (style.struck) classes.push('struck')
+  const front = style.inverse ? style.background : style.foreground
+  const back = style.inverse ? style.foreground : style.background
+  if (typeof front === 'number') classes.push(`front-${colourName(front)}`)
+  if (typeof back === 'number') classes.push(`back-${colourName(back)}`)
+  if (style.inverse && front === null) classes.push('front-surface')
+  if (style.inverse && back === null) classes.push('back-text')
+  return classes
+}
+
+function colourName(index: number): string {
+  return `${index >= 8 ? 'bright-' : ''}${NAMES[index % 8] ?? 'white'}`
+}
+
+export function coloursOf(style: AnsiStyle | null): { front: string | null; back: string | null } {
+  if (!style) return { front: null, back: null }
+  const front = literal(style.inverse ? style.background : style.foreground)
+  const back = literal(style.inverse ? style.foreground : style.background)
+  // A colour chosen for somebody else's background is drawn towards this page's text.
+  return { front: front !== null && back === null ? `color-mix(in srgb, ${front} 70%, var(--text-1))` : front, back }
+}
+
+function literal(colour: AnsiColour | null): string | null {
+  return typeof colour === 'string' ? colour : null
+}

@@ -1,0 +1,119 @@
+//! What Berth needs from the system, and what it is called where.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::process;
+
+use Probe::{AnyPath, AnyProgram, PkgConfig, Program};
+use Purpose::{BrowserTests, Build, Desktop, DesktopTests, Engine, EngineTests};
+
+/// What a package is for. Nobody has to install what he does not use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Purpose {
+    /// Compiling anything.
+    Build,
+    /// Building the interface and running scripts: Node.js and npm.
+    Browser,
+    /// Building the appliance and running the bundled engine.
+    Engine,
+    /// Building and opening the desktop window.
+    Desktop,
+    /// The tests against real engines.
+    EngineTests,
+    /// The tests in a browser.
+    BrowserTests,
+    /// The tests of the desktop window.
+    DesktopTests,
+}
+
+/// How to see that something is there without asking a package manager.
+#[derive(Debug)]
+pub(crate) enum Probe {
+    Program(&'static str),
+    AnyProgram(&'static [&'static str]),
+    PkgConfig(&'static str),
+    AnyPath(&'static [&'static str]),
+}
+
+#[derive(Debug)]
+pub(crate) struct Package {
+    pub(crate) purpose: Purpose,
+    pub(crate) debian: &'static str,
+    pub(crate) fedora: &'static str,
+    pub(crate) arch: &'static str,
+    pub(crate) probe: Probe,
+}
+
+impl Package {
+    const fn new(purpose: Purpose, [debian, fedora, arch]: [&'static str; 3], probe: Probe) -> Self {
+        Self { purpose, debian, fedora, arch, probe }
+    }
+
+    /// A program counts wherever it came from; a library has to be the system's own.
+    pub(crate) fn has_program(&self) -> bool {
+        match self.probe {
+            Program(program) => process::find(program).is_some(),
+            AnyProgram(programs) => programs.iter().any(|program| process::find(program).is_some()),
+            PkgConfig(_) | AnyPath(_) => false,
+        }
+    }
+
+    pub(crate) fn is_there(&self) -> bool {
+        match self.probe {
+            Program(_) | AnyProgram(_) => self.has_program(),
+            PkgConfig(module) => process::succeeds(Command::new("pkg-config").args(["--exists", module])),
+            AnyPath(paths) => paths.iter().any(|path| Path::new(path).exists()),
+        }
+    }
+}
+
+pub(crate) const PACKAGES: &[Package] = &[
+    Package::new(Build, ["build-essential", "gcc", "base-devel"], Program("cc")),
+    Package::new(Build, ["pkg-config", "pkgconf-pkg-config", "pkgconf"], Program("pkg-config")),
+    Package::new(Engine, ["mmdebstrap", "mmdebstrap", "mmdebstrap"], Program("mmdebstrap")),
+    Package::new(Engine, ["slirp4netns", "slirp4netns", "slirp4netns"], Program("slirp4netns")),
+    Package::new(Engine, ["iproute2", "iproute", "iproute2"], Program("ip")),
+    Package::new(Engine, ["util-linux", "util-linux", "util-linux"], Program("unshare")),
+    Package::new(
+        Desktop,
+        ["libwebkit2gtk-4.1-dev", "webkit2gtk4.1-devel", "webkit2gtk-4.1"],
+        PkgConfig("webkit2gtk-4.1"),
+    ),
+    Package::new(
+        Desktop,
+        ["libayatana-appindicator3-dev", "libayatana-appindicator-gtk3-devel", "libayatana-appindicator"],
+        PkgConfig("ayatana-appindicator3-0.1"),
+    ),
+    Package::new(Desktop, ["librsvg2-dev", "librsvg2-devel", "librsvg"], PkgConfig("librsvg-2.0")),
+    Package::new(Desktop, ["libxdo-dev", "libxdo-devel", "xdotool"], AnyPath(&["/usr/include/xdo.h"])),
+    Package::new(
+        EngineTests,
+        ["busybox-static", "busybox", "busybox"],
+        AnyPath(&["/bin/busybox", "/usr/sbin/busybox"]),
+    ),
+    Package::new(EngineTests, ["iptables", "iptables-nft", "iptables"], Program("iptables")),
+    Package::new(EngineTests, ["procps", "procps-ng", "procps-ng"], Program("ps")),
+    Package::new(
+        BrowserTests,
+        ["chromium", "chromium", "chromium"],
+        AnyProgram(&["chromium", "chromium-browser", "google-chrome"]),
+    ),
+    Package::new(
+        BrowserTests,
+        ["fonts-dejavu-core", "dejavu-sans-fonts", "ttf-dejavu"],
+        AnyPath(&["/usr/share/fonts/truetype/dejavu", "/usr/share/fonts/dejavu-sans-fonts", "/usr/share/fonts/TTF"]),
+    ),
+    Package::new(DesktopTests, ["xvfb", "xorg-x11-server-Xvfb", "xorg-server-xvfb"], Program("Xvfb")),
+    // xvfb-run needs it.
+    Package::new(DesktopTests, ["xauth", "xorg-x11-xauth", "xorg-xauth"], Program("xauth")),
+    Package::new(DesktopTests, ["dbus", "dbus-daemon", "dbus"], Program("dbus-daemon")),
+    Package::new(DesktopTests, ["dbus-x11", "dbus-x11", "dbus"], Program("dbus-launch")),
+    Package::new(DesktopTests, ["xdotool", "xdotool", "xdotool"], Program("xdotool")),
+    Package::new(DesktopTests, ["imagemagick", "ImageMagick", "imagemagick"], Program("convert")),
+    Package::new(
+        DesktopTests,
+        ["webkit2gtk-driver", "webkit2gtk-driver", "webkit2gtk-4.1"],
+        Program("WebKitWebDriver"),
+    ),
+];

@@ -26,18 +26,22 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<(), E
         return Err(Error::Usage { problem: format!("there is no benchmark `{wanted}`; there is: {}", names()) });
     };
 
-    let mut purposes = vec![setup::Purpose::Build, setup::Purpose::Engine, setup::Purpose::Browser];
-    purposes.extend([setup::Purpose::Desktop, setup::Purpose::DesktopTests]);
-    setup::ensure(workspace, &purposes)?;
+    use setup::Purpose::{Browser, BrowserTests, Build, Desktop, DesktopTests, Engine};
+    setup::ensure(workspace, &[Build, Browser, Engine, Desktop, BrowserTests, DesktopTests])?;
     setup::tauri_driver(workspace)?;
     build::node_modules(workspace, "ui")?;
     build::ui(workspace)?;
-    if workspace.path(FOLDER).join("package.json").is_file() {
-        build::node_modules(workspace, FOLDER)?;
+    // They drive the page with what the end-to-end tests drive it with.
+    for folder in [FOLDER, "tests/browser", "tests/desktop"] {
+        if workspace.path(folder).join("package.json").is_file() {
+            build::node_modules(workspace, folder)?;
+        }
     }
     let appliance = build::appliance(workspace, false)?;
     let [berth, guest] = build::COMMAND;
-    build::programs(workspace, Profile::Release, &[berth, guest, build::DESKTOP, build::TESTKIT])?;
+    build::programs(workspace, Profile::Release, &[berth, guest, build::DESKTOP])?;
+    // The benchmarks look for the fake engine where the tests have it.
+    build::programs(workspace, Profile::Debug, &[build::TESTKIT])?;
     let mut command: Command = workspace.command("node");
     command.arg(script).args(rest);
     build::environment(&mut command, workspace, Profile::Release);
@@ -45,7 +49,7 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<(), E
     process::run(&mut command)
 }
 
-/// The scripts of the folder; what starts with an underscore or has a second dot is a part of another.
+/// The scripts of the folder; `transport-probe` is a part of `transport` and none of its own.
 fn benchmarks(workspace: &Workspace) -> Result<Vec<(String, PathBuf)>, Error> {
     let folder = workspace.path(FOLDER);
     if !folder.is_dir() {
@@ -56,11 +60,27 @@ fn benchmarks(workspace: &Workspace) -> Result<Vec<(String, PathBuf)>, Error> {
         .flatten()
         .filter_map(|entry| {
             let name = entry.file_name().to_string_lossy().into_owned();
-            let stem = name.strip_suffix(".mjs")?;
-            let is_script = !stem.starts_with('_') && !stem.contains('.');
-            is_script.then(|| (stem.to_owned(), entry.path()))
+            name.strip_suffix(".mjs").map(|stem| (stem.to_owned(), entry.path()))
         })
         .collect();
     found.sort();
+    let names: Vec<String> = found.iter().map(|(name, _)| name.clone()).collect();
+    found.retain(|(name, _)| !names.iter().any(|other| is_part(name, other)));
     Ok(found)
+}
+
+fn is_part(name: &str, of: &str) -> bool {
+    name.strip_prefix(of).is_some_and(|rest| rest.starts_with('-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_told_from_benchmarks() {
+        assert!(is_part("transport-probe", "transport"));
+        assert!(!is_part("transport", "transport"));
+        assert!(!is_part("transports", "transport"));
+    }
 }

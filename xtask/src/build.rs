@@ -113,7 +113,7 @@ pub(crate) fn environment(command: &mut Command, workspace: &Workspace, profile:
     command
         .env("BERTH_BIN", workspace.binary("berth", profile))
         .env("BERTH_DESKTOP", workspace.binary("berth-desktop", profile))
-        .env("BERTH_FAKE_ENGINE", workspace.binary("fake-engine", profile));
+        .env("BERTH_FAKE_ENGINE", workspace.binary("fake-engine", Profile::Debug));
     let found = |program| workspace.tool(program);
     let chromium = ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(found);
     let tools = [

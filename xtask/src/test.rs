@@ -227,7 +227,7 @@ impl Runner<'_> {
         self.must_exist("tests/engine/Cargo.toml", "the group engine")?;
         self.need(&[Step::Nextest, Step::OldEngine, Step::Appliance, Step::Programs])?;
         let mut command = self.workspace.cargo();
-        command.args(["nextest", "run", "--profile", "engine", "--package", "berth-engine-tests"]);
+        command.args(["nextest", "run", "--package", "berth-engine-tests"]);
         process::run(self.environment(&mut command))
     }
 

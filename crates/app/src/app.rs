@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use berth_engine::Endpoint;
 use berth_store::Store;
-use berth_vm::paths::EnginePaths;
+use berth_vm::EnginePaths;
 use berth_wire::{ClientId, Host};
 use tokio_util::task::AbortOnDropHandle;
 

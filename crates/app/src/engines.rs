@@ -7,12 +7,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use berth_engine::{Docker, Endpoint, Store, WatchHandle, WatchOptions, watch};
-use berth_vm::paths::EnginePaths;
+use berth_vm::EnginePaths;
 use berth_wire::{EngineId, EngineKind};
 use tokio_util::task::AbortOnDropHandle;
 
-pub(crate) use bundled::{start_bundled, stop_bundled};
 use bundled::SupervisorView;
+pub(crate) use bundled::{start_bundled, stop_bundled};
 
 use crate::app::{App, EngineChoice};
 use crate::error::AppError;
@@ -47,7 +47,7 @@ impl Engines {
     pub(crate) fn new(choice: EngineChoice, paths: EnginePaths) -> Self {
         let (id, name, endpoint, paths) = match choice {
             EngineChoice::Bundled { .. } => {
-                let endpoint = Endpoint::Unix(paths.socket().to_owned());
+                let endpoint = paths.endpoint();
                 (BUNDLED, "Berth engine".to_owned(), endpoint, Some(paths))
             }
             EngineChoice::Adopted(endpoint) => (ADOPTED, adopted_name(&endpoint), endpoint, None),
@@ -57,7 +57,17 @@ impl Engines {
             let docker = Docker::new(endpoint.clone());
             let (store, handle) = watch(docker.clone(), WatchOptions::default());
             let kind = if paths.is_some() { EngineKind::Bundled } else { EngineKind::Adopted };
-            let engine = Engine { id: id.clone(), name, kind, endpoint, docker, paths, store, watch: handle, supervisor: SupervisorView::new() };
+            let engine = Engine {
+                id: id.clone(),
+                name,
+                kind,
+                endpoint,
+                docker,
+                paths,
+                store,
+                watch: handle,
+                supervisor: SupervisorView::new(),
+            };
             engines.insert(id, Arc::new(engine));
         }
         Self { engines }
@@ -94,10 +104,9 @@ pub(crate) fn supervise(app: &Arc<App>) -> Vec<AbortOnDropHandle<()>> {
 
 fn adopted_name(endpoint: &Endpoint) -> String {
     match endpoint {
-        Endpoint::Unix(path) => path
-            .file_name()
-            .map_or_else(|| "Engine".to_owned(), |name| name.to_string_lossy().into_owned()),
+        Endpoint::Unix(path) => {
+            path.file_name().map_or_else(|| "Engine".to_owned(), |name| name.to_string_lossy().into_owned())
+        }
         Endpoint::Tcp { host, .. } => host.clone(),
-        _ => "Engine".to_owned(),
     }
 }

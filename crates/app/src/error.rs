@@ -53,16 +53,6 @@ pub enum AppError {
     /// The bundled engine could not be started or stopped.
     #[error("{0}")]
     Vm(#[from] berth_vm::Error),
-    /// The bundled engine came to a halt while starting.
-    #[error("The engine did not start: {cause}")]
-    EngineFailed {
-        /// The stage it got to.
-        stage: String,
-        /// Why.
-        cause: String,
-        /// What to do.
-        fix: String,
-    },
     /// Berth's own database refused.
     #[error("The settings could not be read or saved")]
     Store(#[from] berth_store::Error),
@@ -81,15 +71,22 @@ impl From<AppError> for WireError {
                 Self::new(Code::Conflict, message).with_hint("Close some pages or tabs that you do not need.")
             }
             AppError::Engine { source, .. } => engine_error(message, &source),
-            AppError::Vm(source) => Self::new(Code::Engine, message).with_hint(source.fix()),
-            AppError::EngineFailed { stage, fix, .. } => {
-                Self::new(Code::Engine, message).with_detail(format!("It got as far as: {stage}")).with_hint(fix)
+            AppError::Vm(berth_vm::Error::Failed(failure)) => engine_failure(&failure),
+            AppError::Vm(source) => {
+                Self::new(Code::Engine, "The engine could not be started or stopped").with_detail(full_text(&source))
             }
             AppError::Store(source) => Self::new(Code::Internal, message)
                 .with_detail(source.to_string())
                 .with_hint("Check that the data folder can be written and has room."),
         }
     }
+}
+
+/// Why the bundled engine did not start.
+pub(crate) fn engine_failure(failure: &berth_vm::Failure) -> WireError {
+    let error = WireError::new(Code::Engine, format!("The engine failed while {}: {}", failure.stage, failure.cause))
+        .with_hint(failure.fix.clone());
+    if failure.log.is_empty() { error } else { error.with_detail(failure.log.join("\n")) }
 }
 
 /// An engine's error under a sentence that says what was tried.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use berth_engine::model::{self, ContainerInspect, HostConfig};
 use berth_engine::{Container, Port};
 use berth_wire::{
-    ContainerDetail, ContainerRow, ContainerState, EngineId, EnvVariable, Health, HealthProbe,
-    LimitsDetail, MountDetail, NetworkDetail, PortRow,
+    ContainerDetail, ContainerRow, ContainerState, EngineId, EnvVariable, Health, HealthProbe, LimitsDetail,
+    MountDetail, NetworkDetail, PortRow,
 };
 
 use crate::run_command;

@@ -67,9 +67,10 @@ impl App {
             receiver
         });
         let settled = outcome.wait_for(Option::is_some).await;
-        settled.ok().and_then(|outcome| outcome.clone()).unwrap_or_else(|| {
-            Err(WireError::new(Code::Internal, "Berth is shutting down"))
-        })
+        settled
+            .ok()
+            .and_then(|outcome| outcome.clone())
+            .unwrap_or_else(|| Err(WireError::new(Code::Internal, "Berth is shutting down")))
     }
 }
 
@@ -111,6 +112,10 @@ pub(crate) fn internal_error(error: &JoinError) -> WireError {
 }
 
 fn decode<T: DeserializeOwned>(payload: Value) -> Result<T, AppError> {
+    // Serde would take a list for a struct, field by field.
+    if !payload.is_object() {
+        return Err(AppError::Invalid { reason: "the payload is no object".to_owned() });
+    }
     serde_json::from_value(payload).map_err(|error| AppError::Invalid { reason: error.to_string() })
 }
 

@@ -297,9 +297,8 @@ mod tests {
 
     #[test]
     fn a_random_port_on_one_address_keeps_its_colons() {
-        let text = line(
-            r#""Config":{"Image":"x"},"HostConfig":{"PortBindings":{"80/tcp":[{"HostIp":"::1","HostPort":""}]}}"#,
-        );
+        let text =
+            line(r#""Config":{"Image":"x"},"HostConfig":{"PortBindings":{"80/tcp":[{"HostIp":"::1","HostPort":""}]}}"#);
         assert!(text.contains("--publish '[::1]::80'"), "{text}");
     }
 }

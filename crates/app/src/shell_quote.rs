@@ -38,11 +38,8 @@ mod tests {
     fn words_come_back_from_a_real_shell_as_they_went_in() {
         let texts = ["plain", "", "two words", "it's", "$(reboot)", "`x`", "a;b", "é ü", "-n", "*", "\\", "~"];
         for text in texts {
-            let output = std::process::Command::new("sh")
-                .arg("-c")
-                .arg(format!("printf %s {}", quote(text)))
-                .output()
-                .unwrap();
+            let output =
+                std::process::Command::new("sh").arg("-c").arg(format!("printf %s {}", quote(text))).output().unwrap();
             assert_eq!(String::from_utf8_lossy(&output.stdout), text, "quoted as {}", quote(text));
         }
     }

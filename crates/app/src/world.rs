@@ -43,7 +43,6 @@ struct Stamped<T> {
 
 #[derive(Debug, Clone)]
 enum Removed {
-    Engine(EngineId),
     Container(ContainerKey),
     Operation(OperationId),
 }
@@ -100,11 +99,6 @@ impl World {
         if !all {
             for (_, removed) in state.removed.iter().rev().take_while(|(at, _)| *at > after) {
                 match removed.clone() {
-                    Removed::Engine(id) => {
-                        if !state.engines.contains_key(&id) {
-                            patch.engines_removed.push(id);
-                        }
-                    }
                     Removed::Container(key) => {
                         if !state.containers.contains_key(&key) {
                             patch.containers_removed.push(key);
@@ -133,11 +127,7 @@ impl World {
     }
 }
 
-fn newer<'row, T: Clone + 'row>(
-    rows: impl Iterator<Item = &'row Stamped<T>>,
-    after: u64,
-    all: bool,
-) -> Vec<T> {
+fn newer<'row, T: Clone + 'row>(rows: impl Iterator<Item = &'row Stamped<T>>, after: u64, all: bool) -> Vec<T> {
     rows.filter(|stamped| all || stamped.revision > after).map(|stamped| stamped.row.clone()).collect()
 }
 

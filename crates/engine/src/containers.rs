@@ -176,9 +176,8 @@ impl Docker {
             id: ContainerId,
         }
         let name: ContainerRef = name.parse()?;
-        let call = Call::post("/containers/create")
-            .query("name", name.as_str())
-            .body("application/json", body.to_string());
+        let call =
+            Call::post("/containers/create").query("name", name.as_str()).body("application/json", body.to_string());
         Ok(self.json::<Created>(call).await?.id)
     }
 

@@ -224,7 +224,8 @@ mod tests {
         assert!(status(409).is_conflict());
         assert!(status(503).is_retryable() && !status(503).is_unreachable());
         assert!(status(403).is_permission_denied());
-        let connect = |kind: io::ErrorKind| Error::Connect { endpoint: Endpoint::Unix("/x".into()), source: kind.into() };
+        let connect =
+            |kind: io::ErrorKind| Error::Connect { endpoint: Endpoint::Unix("/x".into()), source: kind.into() };
         assert!(connect(io::ErrorKind::NotFound).is_unreachable());
         assert!(connect(io::ErrorKind::ConnectionRefused).is_retryable());
         let denied = connect(io::ErrorKind::PermissionDenied);

@@ -211,7 +211,10 @@ mod tests {
             "Action":"health_status: healthy","Actor":{"ID":"abc","Attributes":{"name":"web"}},"scope":"local",
             "time":1709210096,"timeNano":1709210096123456789}"#;
         let event = event(text);
-        assert_eq!((event.kind.clone(), event.verb(), event.id.as_str()), (EventKind::Container, "health_status", "abc"));
+        assert_eq!(
+            (event.kind.clone(), event.verb(), event.id.as_str()),
+            (EventKind::Container, "health_status", "abc")
+        );
         assert_eq!((event.attributes["name"].as_str(), event.time_nano), ("web", 1_709_210_096_123_456_789));
     }
 
@@ -224,7 +227,8 @@ mod tests {
             ("image", "remove", "delete"),
             ("container", "start", "start"),
         ] {
-            let event = event(&format!(r#"{{"Type":"{kind}","Action":"{theirs}","Actor":{{"ID":"x","Attributes":null}}}}"#));
+            let event =
+                event(&format!(r#"{{"Type":"{kind}","Action":"{theirs}","Actor":{{"ID":"x","Attributes":null}}}}"#));
             assert_eq!(event.action, ours, "{kind} {theirs}");
         }
     }

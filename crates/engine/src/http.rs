@@ -247,9 +247,7 @@ impl Docker {
         if let Some(content_type) = call.content_type {
             request = request.header(header::CONTENT_TYPE, content_type);
         }
-        request
-            .body(Full::new(call.body.clone()))
-            .map_err(|source| Error::Request { what: call.what(), source })
+        request.body(Full::new(call.body.clone())).map_err(|source| Error::Request { what: call.what(), source })
     }
 
     async fn idle_connection(&self) -> Option<Sender> {

@@ -142,8 +142,23 @@ mod tests {
         }
         let long = "a".repeat(256);
         for bad in [
-            "", "/web", "../../version", "..", ".", "-rf", "_x", "%2e%2e", "a/b", "a?x=1", "a#b", "a\r\nX: y", "a b", "a\0",
-            "é", "a\u{202e}b", &long,
+            "",
+            "/web",
+            "../../version",
+            "..",
+            ".",
+            "-rf",
+            "_x",
+            "%2e%2e",
+            "a/b",
+            "a?x=1",
+            "a#b",
+            "a\r\nX: y",
+            "a b",
+            "a\0",
+            "é",
+            "a\u{202e}b",
+            &long,
         ] {
             assert!(bad.parse::<ContainerRef>().is_err(), "{bad:?}");
             assert!(ContainerRef::try_from(bad.to_owned()).is_err(), "{bad:?}");

@@ -28,13 +28,13 @@ mod timestamp;
 mod version;
 mod watch;
 
+pub use self::http::Docker;
 pub use cache::{Container, EngineInfo, Link, Port, Snapshot, SnapshotWriter, Store};
 pub use containers::{Changed, ContainerExit, Filters, ListContainers, RemoveContainer};
 pub use endpoint::{Endpoint, InvalidEndpoint};
 pub use error::Error;
 pub use events::{Event, EventKind};
 pub use frame::{FrameDecoder, FrameError, FramePiece, StdStream};
-pub use self::http::Docker;
 pub use id::{ContainerId, ContainerRef};
 pub use lines::{LINE_CAP, LogBatch, LogDecoder, LogLine};
 pub use logs::LogOptions;

@@ -163,7 +163,8 @@ impl Splitter {
     fn take_prefix<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         if self.prefix.is_empty() {
             if let Some(stamp) = timestamp::parse(bytes)
-                && let Some((b' ', rest)) = bytes.get(stamp.length..).and_then(<[u8]>::split_first).map(|(b, r)| (*b, r))
+                && let Some((b' ', rest)) =
+                    bytes.get(stamp.length..).and_then(<[u8]>::split_first).map(|(b, r)| (*b, r))
             {
                 self.set_stamp(stamp);
                 return rest;

@@ -74,7 +74,8 @@ pub(crate) fn parse(text: &[u8]) -> Option<Stamp> {
         }
         _ => return None,
     };
-    let seconds = days(year, i64::from(month), i64::from(day)) * 86_400 + i64::from(hour * 3_600 + minute * 60 + second);
+    let seconds =
+        days(year, i64::from(month), i64::from(day)) * 86_400 + i64::from(hour * 3_600 + minute * 60 + second);
     Some(Stamp { seconds: seconds - offset, nanos, length: text.len() - rest.len() })
 }
 
@@ -139,9 +140,19 @@ mod tests {
     #[test]
     fn refuses_the_rest() {
         for bad in [
-            "", "2024", "2024-13-01T00:00:00Z", "2024-00-01T00:00:00Z", "2024-01-01 00:00:00Z", "2024-01-01T24:00:00Z",
-            "2024-01-01T00:00:00", "2024-01-01T00:00:00.Z", "2024-01-01T00:00:00.1234567890Z", "2024-01-01T00:00:00+0200",
-            "2024-01-01T00:00:00+02:0", "x024-01-01T00:00:00Z", "\u{ff12}024-01-01T00:00:00Z",
+            "",
+            "2024",
+            "2024-13-01T00:00:00Z",
+            "2024-00-01T00:00:00Z",
+            "2024-01-01 00:00:00Z",
+            "2024-01-01T24:00:00Z",
+            "2024-01-01T00:00:00",
+            "2024-01-01T00:00:00.Z",
+            "2024-01-01T00:00:00.1234567890Z",
+            "2024-01-01T00:00:00+0200",
+            "2024-01-01T00:00:00+02:0",
+            "x024-01-01T00:00:00Z",
+            "\u{ff12}024-01-01T00:00:00Z",
         ] {
             assert_eq!(parse(bad.as_bytes()), None, "{bad:?}");
         }

@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use crate::{
-    ApiVersion, Container, ContainerId, ContainerInspect, ContainerSummary, Docker, EngineInfo, Endpoint, Error, Event,
+    ApiVersion, Container, ContainerId, ContainerInspect, ContainerSummary, Docker, Endpoint, EngineInfo, Error, Event,
     EventKind, Filters, Link, ListContainers, Snapshot, SnapshotWriter, Store,
     backoff::Backoff,
     queue::{Queue, Verdict},
@@ -113,7 +113,11 @@ async fn run(docker: Docker, options: WatchOptions, mut state: State, poke: Arc<
         if live.is_some_and(|since: Instant| since.elapsed() >= options.healthy_after) {
             backoff.reset();
         }
-        tracing::info!(endpoint = %docker.endpoint(), %error, "the engine is out of reach");
+        if matches!(state.link, Link::Lost { .. }) {
+            tracing::debug!(endpoint = %docker.endpoint(), %error, "the engine is still out of reach");
+        } else {
+            tracing::info!(endpoint = %docker.endpoint(), %error, "the engine is out of reach");
+        }
         let wait = backoff.next(is_cheap(docker.endpoint(), &error), random());
         // Listens before anybody can see the loss, so that no poke that follows from it is missed.
         let mut poked = pin!(poke.notified());
@@ -164,7 +168,9 @@ impl State {
         self.link = match self.link {
             Link::Connecting => Link::Lost { since_ms: now_millis(), error, attempts: 1 },
             Link::Live { .. } => Link::Lost { since_ms: now_millis(), error, attempts: 0 },
-            Link::Lost { since_ms, attempts, .. } => Link::Lost { since_ms, error, attempts: attempts.saturating_add(1) },
+            Link::Lost { since_ms, attempts, .. } => {
+                Link::Lost { since_ms, error, attempts: attempts.saturating_add(1) }
+            }
         };
         self.publish();
     }
@@ -208,7 +214,7 @@ impl State {
 /// A list that was asked for.
 enum Listed {
     /// To replace the rows.
-    Rows(Vec<ContainerSummary>, Option<EngineInfo>),
+    Rows(Vec<ContainerSummary>, Option<Arc<EngineInfo>>),
     /// To check them.
     Check(Instant, Vec<ContainerSummary>),
 }
@@ -306,11 +312,9 @@ fn list_rows(docker: &Docker, with_info: bool) -> Task<Listed> {
     let docker = docker.clone();
     async move {
         let all = ListContainers { all: true, ..ListContainers::default() };
-        let info = async {
-            if with_info { timeout(INFO_WITHIN, docker.info()).await.ok()?.ok() } else { None }
-        };
+        let info = async { if with_info { timeout(INFO_WITHIN, docker.info()).await.ok()?.ok() } else { None } };
         let (list, info) = join(docker.list_containers(&all), info).await;
-        Ok(Listed::Rows(list?, info))
+        Ok(Listed::Rows(list?, info.map(Arc::new)))
     }
     .boxed()
 }
@@ -406,7 +410,7 @@ impl Session<'_> {
         }
     }
 
-    fn rows(&mut self, list: Vec<ContainerSummary>, info: Option<EngineInfo>) {
+    fn rows(&mut self, list: Vec<ContainerSummary>, info: Option<Arc<EngineInfo>>) {
         self.heard = Instant::now();
         let ids = self.state.swap(list);
         self.queue.relisted(&ids);
@@ -415,7 +419,7 @@ impl Session<'_> {
                 let docker = self.docker.clone();
                 self.late_info = Some(async move { docker.info().await }.boxed());
             }
-            let info = Arc::new(info.unwrap_or_default());
+            let info = info.unwrap_or_default();
             self.state.link = Link::Live { since_ms: now_millis(), api: self.api, info };
             tracing::info!(endpoint = %self.docker.endpoint(), api = %self.api, containers = ids.len(), "the engine is live");
         }
@@ -498,17 +502,17 @@ mod tests {
     #[test]
     fn events_name_the_container_to_look_at() {
         let (id, other) = ("a".repeat(64), "b".repeat(64));
-        let subject = |kind, action| super::subject(&event(kind, action, &id, &other)).map(|id| id.to_string());
+        let named = |kind, action| subject(&event(kind, action, &id, &other)).map(|id| id.to_string());
         for action in ["create", "start", "die", "destroy", "rename", "oom", "health_status: healthy", "update"] {
-            assert_eq!(subject(EventKind::Container, action), Some(id.clone()), "{action}");
+            assert_eq!(named(EventKind::Container, action), Some(id.clone()), "{action}");
         }
         for action in ["exec_create: sh -c true", "exec_start: x", "exec_die", "top", "resize", "attach"] {
-            assert_eq!(subject(EventKind::Container, action), None, "{action}");
+            assert_eq!(named(EventKind::Container, action), None, "{action}");
         }
-        assert_eq!(subject(EventKind::Network, "connect"), Some(other.clone()));
-        assert_eq!(subject(EventKind::Network, "destroy"), None);
-        assert_eq!(subject(EventKind::Image, "delete"), None);
-        assert!(super::subject(&event(EventKind::Container, "start", "../../version", "")).is_none());
+        assert_eq!(named(EventKind::Network, "connect"), Some(other.clone()));
+        assert_eq!(named(EventKind::Network, "destroy"), None);
+        assert_eq!(named(EventKind::Image, "delete"), None);
+        assert!(subject(&event(EventKind::Container, "start", "../../version", "")).is_none());
     }
 
     #[test]

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use berth_app::wire::{Code, WireError};
 use serde::Deserialize;
 use subtle::ConstantTimeEq as _;

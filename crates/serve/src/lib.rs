@@ -16,8 +16,8 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use berth_app::App;
 
-pub use access::Token;
 use access::Access;
+pub use access::Token;
 
 /// What every handler sees.
 #[derive(Clone, Debug)]

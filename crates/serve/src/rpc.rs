@@ -1,10 +1,10 @@
 //! `POST /rpc`: one call, one answer.
 
+use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use berth_app::wire::{Code, RpcRequest, WireError};
 
 use crate::Shared;

@@ -31,7 +31,9 @@ pub enum Error {
     #[error("The database refused: {0}")]
     Database(#[from] rusqlite::Error),
     /// The file was written by a newer Berth.
-    #[error("The database is of version {found}, this Berth knows up to {known}: update Berth, or use another data folder")]
+    #[error(
+        "The database is of version {found}, this Berth knows up to {known}: update Berth, or use another data folder"
+    )]
     Newer {
         /// Its version.
         found: i64,
@@ -65,8 +67,7 @@ impl Store {
     /// When the folder cannot be made, the file is of a newer Berth, or SQLite refuses.
     pub fn open(path: &Path) -> Result<Opened, Error> {
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)
-                .map_err(|source| Error::Prepare { path: folder.to_owned(), source })?;
+            std::fs::create_dir_all(folder).map_err(|source| Error::Prepare { path: folder.to_owned(), source })?;
         }
         match Self::open_once(path) {
             Ok(store) => Ok(Opened { store, set_aside: None }),
@@ -143,10 +144,7 @@ fn read_settings(connection: &Connection) -> Result<Value, Error> {
 }
 
 fn is_damage(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt)
-    )
+    matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt))
 }
 
 fn set_aside(path: &Path) -> Result<PathBuf, Error> {

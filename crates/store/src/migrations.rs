@@ -4,7 +4,8 @@ use rusqlite::Connection;
 
 use crate::Error;
 
-const STEPS: &[&str] = &["create table settings (id integer primary key check (id = 1), document text not null) strict"];
+const STEPS: &[&str] =
+    &["create table settings (id integer primary key check (id = 1), document text not null) strict"];
 
 /// Brings the file to the newest version.
 pub(crate) fn apply(connection: &mut Connection) -> Result<(), Error> {

@@ -44,6 +44,8 @@ pub struct FakeContainer {
 #[derive(Debug)]
 struct State {
     containers: BTreeMap<String, FakeContainer>,
+    /// Calls that changed a container.
+    changes: u64,
     behaviour: Behaviour,
 }
 
@@ -77,6 +79,7 @@ impl FakeEngine {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 containers: BTreeMap::new(),
+                changes: 0,
                 behaviour: Behaviour { log_rate: 0, refuse: None },
             }),
             events: broadcast::Sender::new(4096),
@@ -99,7 +102,8 @@ impl FakeEngine {
     /// Adds a container and tells of it; gives its id.
     pub fn add(&self, container: FakeContainer) -> String {
         let mut state = self.shared.state();
-        let id = format!("{:064x}", 0xbe47_0000_u64 + state.containers.len() as u64);
+        let number = state.containers.len() as u64;
+        let id = format!("{:016x}{number:048x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1 << 63);
         let name = container.name.clone();
         state.containers.insert(id.clone(), container);
         drop(state);
@@ -150,9 +154,8 @@ async fn accept(listener: UnixListener, shared: Arc<Shared>) {
                 async move { Ok::<_, Infallible>(answer(&shared, request).await) }
             });
             // A client that goes away is no fault of the engine.
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(connection), service)
-                .await;
+            let _ =
+                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(connection), service).await;
         });
     }
 }
@@ -179,6 +182,8 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bo
             "OSType": "linux", "Architecture": "x86_64",
         })),
         (&Method::GET, ["events"]) => events(shared),
+        // Not of the Engine API: lets a bench count what arrived.
+        (&Method::GET, ["fake", "changes"]) => value(&json!(shared.state().changes)),
         (&Method::GET, ["containers", "json"]) => {
             let state = shared.state();
             value(&Value::Array(state.containers.iter().map(|(id, container)| summary(id, container)).collect()))
@@ -212,6 +217,7 @@ fn change(shared: &Shared, id: &str, verb: &str) -> Response<Body> {
         _ => return message(StatusCode::NOT_FOUND, "page not found"),
     };
     let mut state = shared.state();
+    state.changes += 1;
     let Some(container) = state.containers.get_mut(id) else { return missing(id) };
     container.running = actions.last() == Some(&"start");
     let name = container.name.clone();
@@ -252,9 +258,13 @@ fn inspect(id: &str, container: &FakeContainer) -> Value {
 
 fn events(shared: &Shared) -> Response<Body> {
     let receiver = shared.events.subscribe();
-    streaming("application/json", stream::unfold(receiver, |mut receiver| async move {
-        receiver.recv().await.ok().map(|event| (event, receiver))
-    }))
+    streaming(
+        "application/json",
+        stream::unfold(
+            receiver,
+            |mut receiver| async move { receiver.recv().await.ok().map(|event| (event, receiver)) },
+        ),
+    )
 }
 
 /// Lines of 100 bytes, ten times a second or oftener, as many as the rate says.
@@ -270,10 +280,13 @@ fn logs(rate: u32, follow: bool) -> Response<Body> {
     let step = Duration::from_millis(10);
     let each = (rate / 100).max(1);
     let interval = tokio::time::interval(step);
-    streaming(MULTIPLEXED, stream::unfold((interval, 0_u64), move |(mut interval, number)| async move {
-        interval.tick().await;
-        Some((frames(number, each), (interval, number + u64::from(each))))
-    }))
+    streaming(
+        MULTIPLEXED,
+        stream::unfold((interval, 0_u64), move |(mut interval, number)| async move {
+            interval.tick().await;
+            Some((frames(number, each), (interval, number + u64::from(each))))
+        }),
+    )
 }
 
 const MULTIPLEXED: &str = "application/vnd.docker.multiplexed-stream";
@@ -324,10 +337,7 @@ fn streaming(kind: &str, pieces: impl Stream<Item = Bytes> + Send + Sync + 'stat
 }
 
 fn finish(status: StatusCode, kind: &str, body: Body) -> Response<Body> {
-    let response = Response::builder()
-        .status(status)
-        .header("Api-Version", "1.51")
-        .header("Content-Type", kind)
-        .body(body);
+    let response =
+        Response::builder().status(status).header("Api-Version", "1.51").header("Content-Type", kind).body(body);
     response.unwrap_or_default()
 }

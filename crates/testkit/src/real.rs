@@ -163,7 +163,8 @@ impl Drop for OldEngine {
         let _ = self.child.wait();
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let below = self.folder.path().display().to_string();
-        for point in mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|point| point.starts_with(&below)) {
+        for point in mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|point| point.starts_with(&below))
+        {
             let _ = Command::new("umount").arg("--lazy").arg(point).status();
         }
     }

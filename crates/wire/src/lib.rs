@@ -20,7 +20,7 @@ pub use container::{
     ContainerDetail, ContainerRow, ContainerState, EnvVariable, Health, HealthProbe, LimitsDetail, MountDetail,
     NetworkDetail, PortRow,
 };
-pub use engine::{EngineKind, EngineRow, EngineState, EngineStage};
+pub use engine::{EngineKind, EngineRow, EngineStage, EngineState};
 pub use error::{Code, WireError};
 pub use ids::{ClientId, ContainerId, ContainerKey, EngineId, InvalidId, OperationId, RequestId, StreamId};
 pub use operation::{OperationKind, OperationPhase, OperationRow, OperationStarted};

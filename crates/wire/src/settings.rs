@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 /// The user's settings. Unknown fields of a newer Berth are left alone by the store.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, TS)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Settings {
     /// Light, dark, or as the system says.
@@ -17,6 +17,18 @@ pub struct Settings {
     pub detail_width: Option<u32>,
     /// The page's memory of columns, expansion and the like, one JSON text, at most 64 KiB.
     pub layout: Option<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            theme: Theme::System,
+            sidebar_collapsed: false,
+            containers_grouped: true,
+            detail_width: None,
+            layout: None,
+        }
+    }
 }
 
 /// Light, dark, or as the system says.

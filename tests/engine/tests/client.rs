@@ -129,9 +129,8 @@ async fn logs_of_both_kinds(docker: Docker) {
     docker.start_container(&plain).await.unwrap();
     let mut lines = read_all(&docker, &plain, &options).await;
     lines.sort_by_key(|line| line.nanos);
-    let of = |stderr| {
-        lines.iter().filter(|line| line.stderr == stderr).map(|line| line.text.as_str()).collect::<Vec<_>>()
-    };
+    let of =
+        |stderr| lines.iter().filter(|line| line.stderr == stderr).map(|line| line.text.as_str()).collect::<Vec<_>>();
     assert_eq!(of(false), ["to out", "no newline"]);
     assert_eq!(of(true), ["to err"]);
     assert!(lines.iter().all(|line| line.nanos.is_some_and(|nanos| nanos > 1_600_000_000_000_000_000)));
@@ -157,10 +156,13 @@ async fn a_long_line_arrives_whole_or_cut(docker: Docker) {
     let lines = read_all(&docker, &container, &options).await;
     let shape: Vec<_> = lines.iter().map(|line| (line.text.len(), line.cut)).collect();
     assert_eq!(shape, [(40_000, false), (berth_engine::LINE_CAP, true), (3, false)]);
-    assert!(lines.iter().take(2).all(|line| {
-        let first = line.text.chars().next();
-        line.text.chars().all(|character| Some(character) == first)
-    }), "no timestamp of a partial frame is left inside a line");
+    assert!(
+        lines.iter().take(2).all(|line| {
+            let first = line.text.chars().next();
+            line.text.chars().all(|character| Some(character) == first)
+        }),
+        "no timestamp of a partial frame is left inside a line"
+    );
 }
 
 async fn the_view_follows_the_engine(docker: Docker) {

@@ -15,15 +15,14 @@ use crate::shell_quote::quote;
 /// Longest wait before a kill that a page may ask for, in seconds.
 const TIMEOUT_LIMIT: u32 = 3600;
 
-pub(crate) async fn container_inspect(
-    cx: Ctx,
-    request: ContainerInspectReq,
-) -> Result<ContainerDetail, AppError> {
+pub(crate) async fn container_inspect(cx: Ctx, request: ContainerInspectReq) -> Result<ContainerDetail, AppError> {
     let key = request.container;
     let engine = cx.app.engines.get(&key.engine)?;
-    let inspected = engine.docker.inspect_container(&reference(&key)?).await.map_err(|source| {
-        AppError::Engine { what: "The container could not be inspected".to_owned(), source }
-    })?;
+    let inspected = engine
+        .docker
+        .inspect_container(&reference(&key)?)
+        .await
+        .map_err(|source| AppError::Engine { what: "The container could not be inspected".to_owned(), source })?;
     project::container_detail(&key.engine, &inspected).ok_or(AppError::Gone { what: "The container" })
 }
 
@@ -66,14 +65,9 @@ pub(crate) async fn container_pause(cx: Ctx, request: ContainerReq) -> Result<Op
 
 #[expect(clippy::unused_async, reason = "bodies share one shape")]
 pub(crate) async fn container_unpause(cx: Ctx, request: ContainerReq) -> Result<OperationStarted, AppError> {
-    act(
-        &cx,
-        request.container,
-        OperationKind::ContainerUnpause,
-        "unpause",
-        "resumed",
-        |docker, reference| async move { docker.unpause_container(&reference).await },
-    )
+    act(&cx, request.container, OperationKind::ContainerUnpause, "unpause", "resumed", |docker, reference| async move {
+        docker.unpause_container(&reference).await
+    })
 }
 
 #[expect(clippy::unused_async, reason = "bodies share one shape")]

@@ -10,8 +10,8 @@ pub(crate) async fn settings_read(cx: Ctx, _request: SettingsReadReq) -> Result<
 }
 
 pub(crate) async fn settings_write(cx: Ctx, request: SettingsWriteReq) -> Result<Settings, AppError> {
-    let changes = serde_json::to_value(request.settings)
-        .map_err(|error| AppError::Invalid { reason: error.to_string() })?;
+    let changes =
+        serde_json::to_value(request.settings).map_err(|error| AppError::Invalid { reason: error.to_string() })?;
     let store = cx.app.store.clone();
     Ok(understood(blocking(move || store.merge_settings(&changes)).await?))
 }

@@ -1,8 +1,6 @@
 use std::sync::Arc;
 
-use berth_wire::{
-    Done, LogsOpenReq, SessionPollReq, SessionPollRes, StreamCloseReq, StreamId, WorldOpenReq,
-};
+use berth_wire::{Done, LogsOpenReq, SessionPollReq, SessionPollRes, StreamCloseReq, StreamId, WorldOpenReq};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::app::Ctx;

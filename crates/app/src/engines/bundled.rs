@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_vm::paths::EnginePaths;
-use berth_vm::{ControlClient, State, Status, launch};
+use berth_vm::EnginePaths;
+use berth_vm::{ControlClient, State, Status};
 use berth_wire::{OperationKind, OperationStarted};
 use tokio::sync::{Notify, watch};
 
@@ -17,20 +17,15 @@ use crate::shell_quote::quote;
 /// Starts the bundled engine unless it runs.
 pub(crate) fn start_bundled(app: &Arc<App>) -> OperationStarted {
     change(app, OperationKind::EngineStart, "start", |paths| async move {
-        let status = launch::start(&paths).await?;
-        match status.error {
-            Some(failure) if status.state == State::Failed => {
-                Err(AppError::EngineFailed { stage: failure.stage, cause: failure.cause, fix: failure.fix })
-            }
-            _ => Ok(()),
-        }
+        berth_vm::start(&paths).await?;
+        Ok(())
     })
 }
 
 /// Stops the bundled engine and every container in it.
 pub(crate) fn stop_bundled(app: &Arc<App>) -> OperationStarted {
     change(app, OperationKind::EngineStop, "stop", |paths| async move {
-        launch::stop(&paths).await?;
+        berth_vm::stop(&paths).await?;
         Ok(())
     })
 }
@@ -47,8 +42,7 @@ where
         Some(paths) => format!("berth engine {verb} --data {}", quote(&paths.data().to_string_lossy())),
         None => format!("berth engine {verb}"),
     };
-    let subject =
-        Subject { engine: engine.id.clone(), container: None, target: engine.name.clone(), kind, command };
+    let subject = Subject { engine: engine.id.clone(), container: None, target: engine.name.clone(), kind, command };
     operations::start(app, subject, async move {
         let paths = engine.require_bundled()?.clone();
         engine.supervisor.look_again();
@@ -103,7 +97,7 @@ pub(crate) async fn follow(engine: Arc<Engine>) {
             }
         }
         if tries == 0 {
-            engine.supervisor.status.send_replace(Some(launch::status(paths).await));
+            engine.supervisor.status.send_replace(Some(berth_vm::status(paths).await));
             engine.supervisor.look.notified().await;
             tries = LOOK_TIMES;
         } else {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use berth_engine::{Container, ContainerId, Link, Snapshot};
 use berth_vm::{State, Status};
-use berth_wire::{ContainerKey, EngineRow, EngineStage, EngineState, WireError};
+use berth_wire::{ContainerKey, EngineRow, EngineStage, EngineState};
 
 use super::Engine;
 use crate::app::App;
 use crate::clock::now_milliseconds;
-use crate::error::engine_error;
+use crate::error::{engine_error, engine_failure};
 use crate::project;
 
 /// Follows one engine for as long as it is known.
@@ -93,10 +93,12 @@ fn describe_link(row: &mut EngineRow, snapshot: &Snapshot) {
             row.state = EngineState::Ready;
             row.since = *since_ms;
             row.api_version = Some(api.to_string());
-            row.version = Some(info.server_version.clone());
-            row.platform = Some(format!("{}/{}", info.os, info.arch));
-            row.processors = info.processors;
-            row.memory_bytes = info.memory_bytes;
+            row.version = Some(info.server_version.clone()).filter(|version| !version.is_empty());
+            row.platform = Some(info.platform());
+            row.processors = Some(info.processors).filter(|processors| *processors > 0);
+            #[expect(clippy::cast_precision_loss, reason = "shown to people; exact up to 9 PB")]
+            let memory = info.memory_bytes as f64;
+            row.memory_bytes = Some(memory).filter(|bytes| *bytes > 0.0);
         }
         Link::Lost { since_ms, error, .. } => {
             row.state = if snapshot.listed { EngineState::Lost } else { EngineState::Failed };
@@ -131,15 +133,7 @@ fn describe_supervisor(row: &mut EngineRow, status: &Status) {
     }
     match (&status.error, state) {
         (Some(failure), EngineState::Failed) => {
-            let mut error = WireError::new(
-                berth_wire::Code::Engine,
-                format!("The engine did not start: {}", failure.cause),
-            )
-            .with_hint(failure.fix.clone());
-            if !failure.log.is_empty() {
-                error = error.with_detail(failure.log.join("\n"));
-            }
-            row.error = Some(error);
+            row.error = Some(engine_failure(failure));
         }
         (_, EngineState::Lost | EngineState::Failed) => {}
         _ => row.error = None,

@@ -19,12 +19,7 @@ type View = tokio::sync::watch::Receiver<Arc<Snapshot>>;
 const RETRY: Duration = Duration::from_millis(200);
 
 /// Reads until the container is gone or the page is, following it over restarts.
-pub(crate) async fn feed(
-    engine: Arc<Engine>,
-    request: LogsOpenReq,
-    queue: Arc<DropOldestWithGap>,
-    wake: Arc<Notify>,
-) {
+pub(crate) async fn feed(engine: Arc<Engine>, request: LogsOpenReq, queue: Arc<DropOldestWithGap>, wake: Arc<Notify>) {
     let end = read(&engine, &request, &queue, &wake).await;
     queue.finish(end);
     wake.notify_waiters();

@@ -3,7 +3,7 @@ import AxeBuilder from "@axe-core/playwright";
 import { expect, row, test } from "../fixtures.mjs";
 
 test("an empty engine says what to do first", async ({ berth }) => {
-  await expect(berth.getByTestId("empty-state")).toHaveAttribute("data-kind", "nothing");
+  await expect(berth.getByTestId("empty-state")).toHaveAttribute("data-kind", "nothing-yet");
 });
 
 test("containers appear, change and go as the engine says, without a reload", async ({ berth, engine }) => {
@@ -57,9 +57,9 @@ test("the filter finds by token and says what it hides", async ({ berth, engine 
   await expect(row(berth, "shop-web")).toBeVisible();
   await expect(berth.getByTestId("row-count")).toContainText(/1\D+3/);
   await berth.locator("input").first().fill("name:nothing-like-this");
-  await expect(berth.getByTestId("empty-state")).toHaveAttribute("data-kind", "filtered");
+  await expect(berth.getByTestId("empty-state")).toHaveAttribute("data-kind", "no-match");
   await berth.reload();
-  await expect(berth.getByTestId("empty-state")).toHaveAttribute("data-kind", "filtered");
+  await expect(berth.getByTestId("empty-state")).toHaveAttribute("data-kind", "no-match");
 });
 
 test("what the engine refuses is said in the row, with the way out", async ({ berth, engine }) => {

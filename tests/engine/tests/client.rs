@@ -94,7 +94,7 @@ async fn a_container_lives_and_dies(docker: Docker) {
     assert_eq!(only.labels.get("a").map(String::as_str), Some("b"));
 
     docker.kill_container(&container, Some("SIGKILL")).await.unwrap();
-    assert_eq!(docker.wait_container(&container).await.unwrap().code, 137);
+    assert_eq!(docker.wait_container(&container).await.unwrap().status_code, 137);
     docker.start_container(&container).await.unwrap();
     assert_eq!(docker.stop_container(&container, Some(0)).await.unwrap(), Changed::Yes);
     assert_eq!(docker.stop_container(&container, Some(0)).await.unwrap(), Changed::Already);

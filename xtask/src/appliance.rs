@@ -33,7 +33,7 @@ const ENGINE_PACKAGES: [(&str, &str); 7] = [
 
 /// Why there is no appliance.
 #[derive(Debug)]
-pub enum ApplianceError {
+pub(crate) enum ApplianceError {
     /// A command the build needs is not installed.
     MissingCommand {
         /// The command.
@@ -127,7 +127,7 @@ struct Package {
 /// # Errors
 ///
 /// Not root, a missing command, no installable suite, a tree that lacks a needed command, or an I/O failure.
-pub fn build(force: bool) -> Result<PathBuf, ApplianceError> {
+pub(crate) fn build(force: bool) -> Result<PathBuf, ApplianceError> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let recipe_folder = workspace.join("assets/appliance");
     let recipe = RecipeFiles::read(&recipe_folder)?;

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 /// Why the guest could not do its work.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("{0}; usage: berth-guest native|init --root DIR --data DIR --runtime DIR --cgroup NAME [--hostname NAME] [--dns IP]")]
+    #[error(
+        "{0}; usage: berth-guest native|init --root DIR --data DIR --runtime DIR --cgroup NAME [--hostname NAME] [--dns IP]"
+    )]
     Usage(String),
     #[error("{what}: {source}")]
     System { what: String, source: nix::errno::Errno },

@@ -38,12 +38,8 @@ impl Answer {
     /// The next line, without its end.
     pub(crate) fn line(&mut self) -> Result<String, Error> {
         let mut line = String::new();
-        let read = self
-            .reader
-            .by_ref()
-            .take(LINE_LIMIT)
-            .read_line(&mut line)
-            .map_err(Error::io("reading from dockerd"))?;
+        let read =
+            self.reader.by_ref().take(LINE_LIMIT).read_line(&mut line).map_err(Error::io("reading from dockerd"))?;
         if read == 0 || !line.ends_with('\n') {
             return Err(Error::Answer("it ends early"));
         }

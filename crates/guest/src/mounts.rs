@@ -15,8 +15,23 @@ use crate::files::{copy_link, copy_tree, create_folder, link, write};
 
 /// Folders of the host's root that are never shown to the engine: it has its own.
 const NOT_SHARED: [&str; 17] = [
-    "berth", "bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "lost+found", "proc", "run", "sbin",
-    "snap", "sys", "usr", "var",
+    "berth",
+    "bin",
+    "boot",
+    "dev",
+    "etc",
+    "lib",
+    "lib32",
+    "lib64",
+    "libx32",
+    "lost+found",
+    "proc",
+    "run",
+    "sbin",
+    "snap",
+    "sys",
+    "usr",
+    "var",
 ];
 
 /// Character devices every container may be given: name, major, minor, mode.
@@ -31,8 +46,20 @@ const DEVICES: [(&str, u64, u64, u32); 6] = [
 
 /// Devices and folders of devices passed on when the host has them, for `--device` and for overlays in user space.
 const PASSED_DEVICES: [&str; 14] = [
-    "dri", "fuse", "hwrng", "kfd", "kmsg", "kvm", "loop-control", "net", "nvidia-caps", "ppp", "snd", "vfio",
-    "vhost-net", "vhost-vsock",
+    "dri",
+    "fuse",
+    "hwrng",
+    "kfd",
+    "kmsg",
+    "kvm",
+    "loop-control",
+    "net",
+    "nvidia-caps",
+    "ppp",
+    "snd",
+    "vfio",
+    "vhost-net",
+    "vhost-vsock",
 ];
 
 /// Builds the root, moves into it, and lets go of the host's.
@@ -115,8 +142,14 @@ fn kernel_files(new: &Path) -> Result<(), Error> {
     create_folder(&sys)?;
     mount(Some("sysfs"), &sys, Some("sysfs"), secure, None::<&str>).map_err(Error::system("mounting /sys"))?;
     // The mount is made read-only, not the file system: containers on the engine's network share the latter.
-    mount(None::<&str>, &sys, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | secure, None::<&str>)
-        .map_err(Error::system("making /sys read-only"))?;
+    mount(
+        None::<&str>,
+        &sys,
+        None::<&str>,
+        MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | secure,
+        None::<&str>,
+    )
+    .map_err(Error::system("making /sys read-only"))?;
     let host = Path::new("/sys/fs/cgroup");
     if host.is_dir() {
         bind(host, &sys.join("fs/cgroup"), true)?;
@@ -142,9 +175,13 @@ fn devices(new: &Path) -> Result<(), Error> {
             pass_device(&entry.path(), &dev.join(&name));
         }
     }
-    for (name, destination) in
-        [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx")]
-    {
+    for (name, destination) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+        ("ptmx", "pts/ptmx"),
+    ] {
         link(Path::new(destination), &dev.join(name))?;
     }
     let secure = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
@@ -256,8 +293,11 @@ fn flags(at: &Path, change: MsFlags) -> Result<(), Error> {
 
 fn bind(from: &Path, to: &Path, recursive: bool) -> Result<(), Error> {
     let more = if recursive { MsFlags::MS_REC } else { MsFlags::empty() };
-    mount(Some(from), to, None::<&str>, MsFlags::MS_BIND | more, None::<&str>)
-        .map_err(Error::system(format!("binding {} to {}", from.display(), to.display())))
+    mount(Some(from), to, None::<&str>, MsFlags::MS_BIND | more, None::<&str>).map_err(Error::system(format!(
+        "binding {} to {}",
+        from.display(),
+        to.display()
+    )))
 }
 
 fn read_only(at: &Path) -> Result<(), Error> {
@@ -278,10 +318,8 @@ pub(crate) fn lock(data: &Path, on_wait: impl FnOnce()) -> Result<nix::fcntl::Fl
         Ok(lock) => Ok(lock),
         Err((file, nix::errno::Errno::EWOULDBLOCK)) => {
             on_wait();
-            Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, source)| Error::System {
-                what: format!("locking {}", path.display()),
-                source,
-            })
+            Flock::lock(file, FlockArg::LockExclusive)
+                .map_err(|(_, source)| Error::System { what: format!("locking {}", path.display()), source })
         }
         Err((_, source)) => Err(Error::System { what: format!("locking {}", path.display()), source }),
     }

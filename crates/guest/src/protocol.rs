@@ -15,11 +15,25 @@ pub(crate) enum Event<'a> {
     Waiting,
     /// Namespaces and mounts are made: the network may be attached.
     Isolated,
-    Service { service: &'a str, state: ServiceState, pid: Option<i32>, detail: Option<String> },
+    Service {
+        service: &'a str,
+        state: ServiceState,
+        pid: Option<i32>,
+        detail: Option<String>,
+    },
     /// A service does not stay up. It is still being restarted, slowly.
-    CrashLoop { service: &'a str, exits: u32, detail: String },
-    Warning { message: String },
-    Failed { stage: &'a str, cause: String },
+    CrashLoop {
+        service: &'a str,
+        exits: u32,
+        detail: String,
+    },
+    Warning {
+        message: String,
+    },
+    Failed {
+        stage: &'a str,
+        cause: String,
+    },
     Stopping,
     Stopped,
 }

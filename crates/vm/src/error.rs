@@ -9,7 +9,7 @@ use crate::status::Failure;
 pub enum Error {
     /// The native engine makes namespaces and mounts.
     #[error(
-        "the bundled engine needs root to make its namespaces; start it with `sudo berth engine start`, or use an engine that already runs with `--engine URL`"
+        "the bundled engine belongs to root, who alone may make its namespaces; use `sudo berth engine …`, or an engine that already runs with `--engine URL`"
     )]
     NeedsRoot,
     /// No appliance was found.
@@ -71,7 +71,9 @@ pub enum Error {
     #[error("the engine failed while {}: {}; {}", .0.stage, .0.cause, .0.fix)]
     Failed(Box<Failure>),
     /// The supervisor and this program do not understand each other.
-    #[error("the engine's supervisor was not understood: {0}; stop the engine with the version of Berth that started it")]
+    #[error(
+        "the engine's supervisor was not understood: {0}; stop the engine with the version of Berth that started it"
+    )]
     Protocol(String),
     /// A file could not be read or written.
     #[error("cannot {what} {}: {source}", path.display())]
@@ -103,7 +105,7 @@ impl Error {
         move |source| Self::System { what, source }
     }
 
-    /// What to do about it, for a [`Failure`].
+    /// What to do about it, for a failure's `fix`.
     pub(crate) fn fix(&self) -> &'static str {
         match self {
             Self::NeedsRoot => "start it as root (`sudo berth engine start`), or use `--engine URL`",

@@ -1,16 +1,19 @@
 //! The engine Berth brings: the appliance it runs from, the backend that runs it, the supervisor that keeps it
 //! healthy, and what everyone else needs to start, stop and watch it.
 //!
-//! One supervisor process per data folder owns everything (`berth engine run`). [`start`], [`stop`] and
-//! [`status`] find it, or start it, through its control socket; [`ControlClient`] watches it.
+//! One supervisor process per data folder owns everything (`berth engine run`). [`launch::start`],
+//! [`launch::stop`] and [`launch::status`] find it, or start it, through its control socket; [`ControlClient`]
+//! watches it.
 
 mod appliance;
 mod backend;
 mod clock;
 mod control;
 mod error;
-mod launch;
-mod paths;
+pub mod launch;
+mod lines;
+mod lock;
+pub mod paths;
 mod ping;
 mod ports;
 mod status;

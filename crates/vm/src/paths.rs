@@ -1,3 +1,5 @@
+//! Where everything of one engine is.
+
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -16,6 +18,7 @@ const SOCKET_PATH_LIMIT: usize = 100;
 pub struct EnginePaths {
     data: PathBuf,
     runtime: PathBuf,
+    socket: PathBuf,
     hash: String,
 }
 
@@ -32,15 +35,16 @@ impl EnginePaths {
             .or_else(|| variable("XDG_DATA_HOME").map(|folder| folder.join("berth")))
             .or_else(|| variable("HOME").map(|folder| folder.join(".local/share/berth")))
             .ok_or(Error::NoDataFolder)?;
-        Self::with_runtime(data, variable("XDG_RUNTIME_DIR").filter(|path| path.is_dir()))
+        Self::with_runtime(&data, variable("XDG_RUNTIME_DIR").filter(|path| path.is_dir()))
     }
 
-    fn with_runtime(data: PathBuf, runtime: Option<PathBuf>) -> Result<Self, Error> {
-        let data = std::path::absolute(&data).map_err(Error::file("find", &data))?;
+    pub(crate) fn with_runtime(data: &Path, runtime: Option<PathBuf>) -> Result<Self, Error> {
+        let data = std::path::absolute(data).map_err(Error::file("find", data))?;
         let data = canonical(&data);
         let hash = hash8(&data);
         let runtime = runtime.unwrap_or_else(|| PathBuf::from("/run")).join("berth").join(&hash);
-        let paths = Self { data, runtime, hash };
+        let socket = runtime.join("docker.sock");
+        let paths = Self { data, runtime, socket, hash };
         let longest = paths.control_socket();
         if longest.as_os_str().len() >= SOCKET_PATH_LIMIT {
             return Err(Error::SocketPathTooLong { path: longest, limit: SOCKET_PATH_LIMIT - 1 });
@@ -62,14 +66,14 @@ impl EnginePaths {
 
     /// Where the Docker API is.
     #[must_use]
-    pub fn socket(&self) -> PathBuf {
-        self.runtime.join("docker.sock")
+    pub fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// The Docker API, as the engine client takes it.
     #[must_use]
     pub fn endpoint(&self) -> berth_engine::Endpoint {
-        berth_engine::Endpoint::Unix(self.socket())
+        berth_engine::Endpoint::Unix(self.socket.clone())
     }
 
     /// The folder of the supervisor's, dockerd's and containerd's logs.
@@ -94,6 +98,11 @@ impl EnginePaths {
 
     pub(crate) fn lock_file(&self) -> PathBuf {
         self.data.join("engine.lock")
+    }
+
+    /// Held by the guest, which may outlive its supervisor while it shuts down.
+    pub(crate) fn guest_lock_file(&self) -> PathBuf {
+        self.data.join("guest.lock")
     }
 
     pub(crate) fn state_file(&self) -> PathBuf {
@@ -159,13 +168,13 @@ fn hash8(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
 
     use super::EnginePaths;
     use crate::error::Error;
 
     fn paths(data: &str) -> EnginePaths {
-        EnginePaths::with_runtime(PathBuf::from(data), Some(PathBuf::from("/run/user/1000"))).unwrap()
+        EnginePaths::with_runtime(Path::new(data), Some(PathBuf::from("/run/user/1000"))).unwrap()
     }
 
     #[test]
@@ -185,9 +194,9 @@ mod tests {
         std::fs::create_dir(&real).unwrap();
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&real, &link).unwrap();
-        let before = EnginePaths::with_runtime(link.join("data"), None).unwrap();
+        let before = EnginePaths::with_runtime(&link.join("data"), None).unwrap();
         std::fs::create_dir(real.join("data")).unwrap();
-        let after = EnginePaths::with_runtime(link.join("data"), None).unwrap();
+        let after = EnginePaths::with_runtime(&link.join("data"), None).unwrap();
         assert_eq!(before, after);
         assert_eq!(before.data(), real.join("data"));
     }
@@ -195,7 +204,7 @@ mod tests {
     #[test]
     fn a_path_no_socket_can_have_is_refused_with_the_fix() {
         let long = PathBuf::from(format!("/{}", "x".repeat(90)));
-        let error = EnginePaths::with_runtime(PathBuf::from("/data"), Some(long)).unwrap_err();
+        let error = EnginePaths::with_runtime(Path::new("/data"), Some(long)).unwrap_err();
         assert!(matches!(error, Error::SocketPathTooLong { .. }));
         assert!(error.to_string().contains("XDG_RUNTIME_DIR"), "{error}");
     }
@@ -204,8 +213,7 @@ mod tests {
     fn the_runtime_folder_is_the_owners_alone_and_goes_away() {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();
-        let paths =
-            EnginePaths::with_runtime(folder.path().join("data"), Some(folder.path().to_path_buf())).unwrap();
+        let paths = EnginePaths::with_runtime(&folder.path().join("data"), Some(folder.path().to_path_buf())).unwrap();
         paths.create_runtime().unwrap();
         assert_eq!(paths.runtime().metadata().unwrap().permissions().mode() & 0o777, 0o700);
         std::fs::write(paths.control_socket(), "").unwrap();

@@ -56,7 +56,9 @@ impl State {
             | (Ready, Degraded)
             | (Degraded, Ready)
             | (Stopping, Stopped) => true,
-            (Stopped | Failed | Stopping, _) | (_, Stopped | Preparing | Booting | Connecting | Ready | Degraded) => false,
+            (Stopped | Failed | Stopping, _) | (_, Stopped | Preparing | Booting | Connecting | Ready | Degraded) => {
+                false
+            }
             (_, Stopping | Failed) => true,
         }
     }

@@ -95,7 +95,8 @@ export const de: Text = {
     title: 'Container',
     filterLabel: 'Container filtern',
     filterPlaceholder: 'Filtern nach Name, Image, Label, Port…',
-    filterHelp: 'Tokens: is:running, project:shop, image:postgres, label:tier=web, health:unhealthy, port:8080, -is:exited',
+    filterHelp:
+      'Tokens: is:running, project:shop, image:postgres, label:tier=web, health:unhealthy, port:8080, -is:exited',
     clearFilter: 'Filter löschen',
     shown: (shown, total) => `${count(shown)} von ${count(total)} gezeigt`,
     segment: { label: 'Zustand', all: 'Alle', running: 'Laufend', stopped: 'Beendet' },
@@ -168,7 +169,9 @@ export const de: Text = {
     emptyBody: 'Starte einen ersten im Terminal. Er erscheint hier sofort.',
     noMatchTitle: 'Nichts passt',
     noMatchBody: (total) =>
-      total === 1 ? 'Der Filter verbirgt den einzigen Container.' : `Der Filter verbirgt alle ${count(total)} Container.`,
+      total === 1
+        ? 'Der Filter verbirgt den einzigen Container.'
+        : `Der Filter verbirgt alle ${count(total)} Container.`,
     gone: 'Diesen Container gibt es nicht mehr.',
   },
 
@@ -181,8 +184,11 @@ export const de: Text = {
       'Alles, was darin außerhalb von Volumes und Bind-Mounts geschrieben wurde, geht verloren. Benannte Volumes und das Image bleiben.',
     willBeKilled: 'läuft, wird abgebrochen',
     running: (number) =>
-      number === 1 ? 'Einer davon läuft und wird abgebrochen.' : `${count(number)} davon laufen und werden abgebrochen.`,
+      number === 1
+        ? 'Einer davon läuft und wird abgebrochen.'
+        : `${count(number)} davon laufen und werden abgebrochen.`,
     volumes: 'Auch ihre anonymen Volumes löschen',
+    volumesOne: 'Auch seine anonymen Volumes löschen',
     volumesNote: 'Die Daten darauf lassen sich nicht zurückholen.',
   },
 

@@ -36,7 +36,8 @@ export const en = {
     outdatedBody: 'This page belongs to another version. Reload it to go on.',
     reload: 'Reload',
     unauthorizedTitle: 'This page needs a new link',
-    unauthorizedBody: 'Links of `berth serve` work for one browser and one run. Run it again and open the link it prints.',
+    unauthorizedBody:
+      'Links of `berth serve` work for one browser and one run. Run it again and open the link it prints.',
     unreachableTitle: 'Berth does not answer',
     unreachableBody: 'This page goes on trying. What you see may be out of date.',
     skipToList: 'Skip to the list',
@@ -98,7 +99,8 @@ export const en = {
     title: 'Containers',
     filterLabel: 'Filter containers',
     filterPlaceholder: 'Filter by name, image, label, port…',
-    filterHelp: 'Tokens: is:running, project:shop, image:postgres, label:tier=web, health:unhealthy, port:8080, -is:exited',
+    filterHelp:
+      'Tokens: is:running, project:shop, image:postgres, label:tier=web, health:unhealthy, port:8080, -is:exited',
     clearFilter: 'clear filter',
     shown: (shown: number, total: number): string => `${count(shown)} of ${count(total)} shown`,
     segment: { label: 'State', all: 'All', running: 'Running', stopped: 'Stopped' },
@@ -179,10 +181,12 @@ export const en = {
     titleOne: (name: string): string => `Delete ${name}?`,
     confirm: (number: number): string => `Delete ${plural(number, 'container', 'containers')}`,
     lost: 'Everything written inside them that is not on a volume or a bind mount is lost. Named volumes and images stay.',
-    lostOne: 'Everything written inside it that is not on a volume or a bind mount is lost. Named volumes and its image stay.',
+    lostOne:
+      'Everything written inside it that is not on a volume or a bind mount is lost. Named volumes and its image stay.',
     willBeKilled: 'runs, will be killed',
     running: (number: number): string => `${plural(number, 'of them runs', 'of them run')} and will be killed.`,
     volumes: 'Delete their anonymous volumes too',
+    volumesOne: 'Delete its anonymous volumes too',
     volumesNote: 'The data on them cannot be brought back.',
   },
 

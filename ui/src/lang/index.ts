@@ -16,5 +16,4 @@ export function chooseLanguage(search: string, preferred: readonly string[]): Te
 }
 
 /** The language is chosen once: changing it is a reload. */
-export const text: Text =
-  typeof document === 'undefined' ? en : chooseLanguage(location.search, navigator.languages)
+export const text: Text = typeof document === 'undefined' ? en : chooseLanguage(location.search, navigator.languages)

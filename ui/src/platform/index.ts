@@ -34,15 +34,14 @@ function copyBySelection(text: string): boolean {
   document.body.append(field)
   const before = document.activeElement
   field.select()
-  let copied = false
   try {
-    copied = document.execCommand('copy')
+    return document.execCommand('copy')
   } catch {
-    copied = false
+    return false
+  } finally {
+    field.remove()
+    if (before instanceof HTMLElement) before.focus({ preventScroll: true })
   }
-  field.remove()
-  if (before instanceof HTMLElement) before.focus({ preventScroll: true })
-  return copied
 }
 
 /** Hands text to the browser as a download. Only with `capabilities.saveFile`. */

@@ -13,7 +13,10 @@ export interface Place {
 /** Reads `#/containers/<engine>/<id>/<tab>?filter=…&wide`. Anything else is the plain list. */
 export function readAddress(hash: string): Place {
   const [path = '', query = ''] = hash.replace(/^#/, '').split(/\?(.*)/s)
-  const parts = path.split('/').filter((part) => part !== '').map(decoded)
+  const parts = path
+    .split('/')
+    .filter((part) => part !== '')
+    .map(decoded)
   const parameters = new URLSearchParams(query)
   const [page, engine, id, tab] = parts
   const detail =

@@ -36,14 +36,17 @@ function texts(value: unknown): string[] {
   return Array.isArray(value) ? value.filter((item): item is string => typeof item === 'string') : []
 }
 
+function parsed(text: string | null): unknown {
+  try {
+    return text === null ? null : JSON.parse(text)
+  } catch {
+    return null
+  }
+}
+
 /** Reads what an older, newer or broken page left, taking what makes sense. */
 export function readLayout(text: string | null): Layout {
-  let value: unknown = null
-  try {
-    value = text === null ? null : JSON.parse(text)
-  } catch {
-    value = null
-  }
+  const value = parsed(text)
   if (!isRecord(value)) return structuredClone(LAYOUT)
   const columns = isRecord(value.columns) ? value.columns : {}
   const sorting = isRecord(value.sorting) ? value.sorting : {}

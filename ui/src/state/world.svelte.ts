@@ -155,7 +155,8 @@ export class World {
       this.listVersion += 1
       return
     }
-    this.#listTimer ??= setTimeout(() => {
+    if (this.#listTimer !== undefined) return
+    this.#listTimer = setTimeout(() => {
       this.#listTimer = undefined
       this.#listed = performance.now()
       this.listVersion += 1

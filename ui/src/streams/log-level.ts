@@ -33,9 +33,10 @@ const WORDS: Readonly<Record<string, LogLevel>> = {
 
 const FIELD = /["']?\b(?:level|lvl|severity|log\.level)["']?\s*[=:]\s*["']?([a-z]{3,11})/i
 const NUMBER_FIELD = /"level"\s*:\s*(\d0)\b/
-const MARKED = /(?:^|[\s[(<|])(EMERG|ALERT|CRITICAL|CRIT|FATAL|PANIC|SEVERE|ERROR|ERR|EROR|WARNING|WARN|WRN|NOTICE|INFO|INF|LOG|DEBUG|DBG|DEBU|TRACE|TRC|VERBOSE)(?=[\s\])>|:,]|$)/
+const MARKED =
+  /(?:^|[\s[(<|])(EMERG|ALERT|CRITICAL|CRIT|FATAL|PANIC|SEVERE|ERROR|ERR|EROR|WARNING|WARN|WRN|NOTICE|INFO|INF|LOG|DEBUG|DBG|DEBU|TRACE|TRC|VERBOSE)(?=[\s\])>|:,]|$)/
 const BRACKETED = /[[(<](emerg|alert|crit|critical|fatal|error|warn|warning|notice|info|debug|trace)[\])>]/i
-const LEADING = /^\W{0,4}(fatal|panic|error|warn|warning|info|debug|trace)\b\s*[:|\]]/i
+const LEADING = /^\W{0,4}(fatal|panic|error|warn|warning|info|debug|trace)(?=[\s:|\]])/i
 const KLOG = /^([IWEF])\d{4} \d\d:\d\d:/
 
 const KLOG_LEVELS: Readonly<Record<string, LogLevel>> = { I: 'info', W: 'warn', E: 'error', F: 'error' }

@@ -46,12 +46,10 @@ export class HttpCarrier implements Carrier {
     }
     if (response.ok) return (await response.json()) as unknown
     if (response.status === 401) throw new CallError({ code: 'unauthorized', message: 'This page is not signed in.' })
-    let body: unknown = null
-    try {
-      body = await response.json()
-    } catch {
-      body = { code: 'internal', message: `Berth answered with status ${String(response.status)}.` }
-    }
+    const body: unknown = await response.json().catch(() => ({
+      code: 'internal',
+      message: `Berth answered with status ${String(response.status)}.`,
+    }))
     throw toCallError(body)
   }
 

@@ -1,5 +1,6 @@
 import { copyText } from '../../platform'
 import { text } from '../../lang'
+import { visible } from '../../lib/format/visible'
 import { toasts } from '../../lib/ui/toasts.svelte'
 import { type Container, type ContainerVerb, isAlive } from '../../state/container.svelte'
 import { world } from '../../state/world.svelte'
@@ -86,7 +87,7 @@ async function actOn(verb: ContainerVerb, container: Container, choice: RemoveCh
     const wire = toWireError(error)
     container.asked = null
     container.refusal = { error: wire, verb }
-    toasts.complain(`${text.containers.failed[verb]}: ${container.row.name}`, wire.message)
+    toasts.complain(`${text.containers.failed[verb]}: ${visible(container.row.name)}`, wire.message)
   }
 }
 

@@ -12,9 +12,9 @@ const TRACKS: Readonly<Record<Column, string>> = {
   name: 'minmax(90px, 1fr)',
   image: 'minmax(90px, 1fr)',
   status: 'minmax(150px, 1.7fr)',
-  ports: 'minmax(66px, 0.6fr)',
+  ports: 'minmax(78px, 0.6fr)',
   project: 'minmax(80px, 0.7fr)',
-  created: '84px',
+  created: '92px',
 }
 
 export const MINIMUM_WIDTH = 48

@@ -1,5 +1,5 @@
 import type { Sorting } from '../../state/settings.svelte'
-import { type Container, type ContainerAddress, isAlive } from '../../state/container.svelte'
+import { type Container, type ContainerAddress, isAlive, naturalKey } from '../../state/container.svelte'
 import type { Filter } from './filter'
 
 export const COLUMNS = ['state', 'name', 'image', 'status', 'ports', 'project', 'created'] as const
@@ -159,7 +159,7 @@ export function buildList(request: ListRequest): ListView {
     const ordered = [...groups.values()].sort(
       (a, b) =>
         Number(a.name === '') - Number(b.name === '') ||
-        compareText(a.name.toLowerCase(), b.name.toLowerCase()) ||
+        compareText(naturalKey(a.name), naturalKey(b.name)) ||
         compareText(a.engine, b.engine),
     )
     for (const group of ordered) {

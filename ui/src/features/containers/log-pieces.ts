@@ -39,7 +39,11 @@ export function piecesOf(raw: string, pattern: SearchPattern | null): DrawnLine 
     while (hit < hits.length && (hits[hit]?.[1] ?? 0) <= start) hit += 1
     const inSpan = (parsed.spans[span]?.start ?? Infinity) <= start
     const inHit = (hits[hit]?.[0] ?? Infinity) <= start
-    pieces.push({ text: plain.slice(start, end), style: inSpan ? (parsed.spans[span]?.style ?? null) : null, hit: inHit })
+    pieces.push({
+      text: plain.slice(start, end),
+      style: inSpan ? (parsed.spans[span]?.style ?? null) : null,
+      hit: inHit,
+    })
   }
   return { pieces, plain, left }
 }
@@ -68,14 +72,49 @@ function colourName(index: number): string {
   return `${index >= 8 ? 'bright-' : ''}${NAMES[index % 8] ?? 'white'}`
 }
 
-export function coloursOf(style: AnsiStyle | null): { front: string | null; back: string | null } {
+export function coloursOf(style: AnsiStyle | null, dark: boolean): { front: string | null; back: string | null } {
   if (!style) return { front: null, back: null }
   const front = literal(style.inverse ? style.background : style.foreground)
   const back = literal(style.inverse ? style.foreground : style.background)
-  // A colour chosen for somebody else's background is drawn towards this page's text.
-  return { front: front !== null && back === null ? `color-mix(in srgb, ${front} 70%, var(--text-1))` : front, back }
+  // A colour chosen for somebody else's background is made readable on this page's.
+  return { front: front !== null && back === null ? readable(front, dark) : front, back }
 }
 
 function literal(colour: AnsiColour | null): string | null {
   return typeof colour === 'string' ? colour : null
+}
+
+const CONTRAST = 4.6
+const DARK_SURFACE = luminance([0x1c, 0x22, 0x26])
+const LIGHT_SURFACE = luminance([0xf7, 0xe8, 0xe7])
+const STEPS = 10
+const KNOWN_AT_MOST = 2_000
+const known = new Map<string, string>()
+
+/** The colour, moved towards white or black until it stands out from the page. */
+export function readable(colour: string, dark: boolean): string {
+  const key = `${colour}${String(dark)}`
+  const before = known.get(key)
+  if (before !== undefined) return before
+  const channels = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16) || 0)
+  const target = dark ? 255 : 0
+  let found = channels
+  for (let step = 0; step <= STEPS; step += 1) {
+    found = channels.map((channel) => Math.round(channel + ((target - channel) * step) / STEPS))
+    const own = luminance(found)
+    const ratio = dark ? (own + 0.05) / (DARK_SURFACE + 0.05) : (LIGHT_SURFACE + 0.05) / (own + 0.05)
+    if (ratio >= CONTRAST) break
+  }
+  const answer = `rgb(${found.join(' ')})`
+  if (known.size >= KNOWN_AT_MOST) known.clear()
+  known.set(key, answer)
+  return answer
+}
+
+function luminance(channels: readonly number[]): number {
+  const [red = 0, green = 0, blue = 0] = channels.map((channel) => {
+    const part = channel / 255
+    return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4
+  })
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 }

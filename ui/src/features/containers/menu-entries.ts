@@ -52,15 +52,54 @@ export function menuEntries(containers: Container[]): MenuEntry[] {
   if (!only) return []
   const lines = (read: (container: Container) => string): string => containers.map(read).join('\n')
   const copies: MenuEntry[] = [
-    { kind: 'action', label: text.containers.copyId, icon: Copy, run: () => void copyAndSay(lines((one) => one.row.id), text.containers.theId) },
-    { kind: 'action', label: text.containers.copyName, icon: Copy, run: () => void copyAndSay(lines((one) => one.row.name), text.containers.theName) },
-    { kind: 'action', label: text.containers.copyImage, icon: Copy, run: () => void copyAndSay(lines((one) => one.row.image), text.containers.theImage) },
+    {
+      kind: 'action',
+      label: text.containers.copyId,
+      icon: Copy,
+      run: () =>
+        void copyAndSay(
+          lines((one) => one.row.id),
+          text.containers.theId,
+        ),
+    },
+    {
+      kind: 'action',
+      label: text.containers.copyName,
+      icon: Copy,
+      run: () =>
+        void copyAndSay(
+          lines((one) => one.row.name),
+          text.containers.theName,
+        ),
+    },
+    {
+      kind: 'action',
+      label: text.containers.copyImage,
+      icon: Copy,
+      run: () =>
+        void copyAndSay(
+          lines((one) => one.row.image),
+          text.containers.theImage,
+        ),
+    },
   ]
   const openings: MenuEntry[] =
     containers.length === 1
       ? [
-          { kind: 'action', label: text.containers.openDetails, icon: Info, key: 'I', run: () => page.open(only, 'overview') },
-          { kind: 'action', label: text.containers.logs, icon: TextAlignStart, key: 'L', run: () => page.open(only, 'logs') },
+          {
+            kind: 'action',
+            label: text.containers.openDetails,
+            icon: Info,
+            key: 'I',
+            run: () => page.open(only, 'overview'),
+          },
+          {
+            kind: 'action',
+            label: text.containers.logs,
+            icon: TextAlignStart,
+            key: 'L',
+            run: () => page.open(only, 'logs'),
+          },
           { kind: 'line' },
         ]
       : []

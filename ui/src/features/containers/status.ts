@@ -73,7 +73,8 @@ export function statusOf(row: ContainerRow, now: number, text: Text): StatusText
         const note = join([text.status.unhealthyNote, up === '' ? '' : text.status.upSmall(up)], ', ')
         return { main: text.status.unhealthy, note, bad: true }
       }
-      const health = row.health === 'healthy' ? text.status.healthy : row.health === 'starting' ? text.status.healthStarting : ''
+      const health =
+        row.health === 'healthy' ? text.status.healthy : row.health === 'starting' ? text.status.healthStarting : ''
       return { main: up === '' ? text.status.running : text.status.up(up), note: health, bad: false }
     }
     case 'paused':

@@ -1,0 +1,180 @@
+//! `berth engine`: the engine Berth brings.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use berth_vm::paths::EnginePaths;
+use berth_vm::{Error, RunOptions, State, Status, launch};
+use clap::{Args, Subcommand};
+
+/// `berth engine status` of an engine that is stopped.
+const STOPPED: u8 = 3;
+
+/// The engine Berth brings.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Engine {
+    /// Start the engine and wait until it answers.
+    Start(Which),
+    /// Stop the engine and every container in it.
+    Stop(Which),
+    /// Show whether it runs. Exit code 0: it answers; 3: it is stopped; 1: anything else.
+    Status {
+        #[command(flatten)]
+        which: Which,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the path of its Docker socket.
+    Socket(Which),
+    /// Run it in this process, until it is told to stop.
+    Run {
+        #[command(flatten)]
+        which: Which,
+        /// Leave the terminal; `start` uses this.
+        #[arg(long, hide = true)]
+        detached: bool,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Which {
+    /// Data folder; the user's own when left out.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+impl Which {
+    fn paths(self) -> Result<EnginePaths, Error> {
+        EnginePaths::new(self.data)
+    }
+}
+
+/// Does what was asked.
+pub(crate) fn run(command: Engine) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return crate::fail(&error),
+    };
+    let code = runtime.block_on(act(command)).unwrap_or_else(|error| crate::fail(&error));
+    // A wait for a file lock may still block a thread; nothing depends on it any more.
+    runtime.shutdown_background();
+    code
+}
+
+async fn act(command: Engine) -> Result<ExitCode, Error> {
+    match command {
+        Engine::Start(which) => {
+            let paths = which.paths()?;
+            match launch::start(&paths).await {
+                Ok(status) => print(&describe(&status)),
+                Err(Error::Failed(_)) => {
+                    let _ = std::io::stderr().write_all(describe(&launch::status(&paths).await).as_bytes());
+                    return Ok(ExitCode::FAILURE);
+                }
+                Err(error) => return Err(error),
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Engine::Stop(which) => {
+            let status = launch::stop(&which.paths()?).await?;
+            print(&describe(&status));
+            Ok(ExitCode::SUCCESS)
+        }
+        Engine::Status { which, json } => {
+            let status = launch::status(&which.paths()?).await;
+            if json {
+                let text = serde_json::to_string_pretty(&status).map_err(|error| Error::Protocol(error.to_string()))?;
+                print(&format!("{text}\n"));
+            } else {
+                print(&describe(&status));
+            }
+            Ok(code(&status))
+        }
+        Engine::Socket(which) => {
+            print(&format!("{}\n", which.paths()?.socket().display()));
+            Ok(ExitCode::SUCCESS)
+        }
+        Engine::Run { which, detached } => {
+            let status = berth_vm::run(which.paths()?, RunOptions { detached }).await?;
+            if !detached {
+                print(&describe(&status));
+            }
+            Ok(if status.state == State::Failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        }
+    }
+}
+
+fn code(status: &Status) -> ExitCode {
+    match status.state {
+        State::Ready | State::Degraded => ExitCode::SUCCESS,
+        State::Stopped => ExitCode::from(STOPPED),
+        _ => ExitCode::FAILURE,
+    }
+}
+
+/// What a person wants to know, one thing a line.
+fn describe(status: &Status) -> String {
+    let mut lines = vec![format!("engine    {}", status.state.name())];
+    if status.is_usable() {
+        let version =
+            |name: &str, version: &Option<String>| version.as_ref().map(|version| format!("{name} {version}"));
+        let versions = &status.versions;
+        let known = [
+            version("docker", &versions.engine),
+            version("containerd", &versions.containerd),
+            version("runc", &versions.runc),
+        ];
+        lines.push(format!("versions  {}", known.into_iter().flatten().collect::<Vec<_>>().join(", ")));
+        lines.push(format!("socket    {}", status.socket.display()));
+        lines.push(format!("data      {}", status.data.display()));
+        if let Some(pid) = status.pid {
+            lines.push(format!("process   {pid}"));
+        }
+        let stages: Vec<_> = status
+            .stages
+            .iter()
+            .filter_map(|stage| Some(format!("{} {:.0} ms", stage.name, stage.milliseconds?)))
+            .collect();
+        lines.push(format!("start     {}", stages.join(", ")));
+    }
+    lines.extend(status.warnings.iter().map(|warning| format!("warning   {warning}")));
+    if let Some(failure) = &status.error {
+        lines.push(format!("failed    while {}: {}", failure.stage, failure.cause));
+        lines.push(format!("fix       {}", failure.fix));
+        lines.extend(failure.log.iter().rev().take(20).rev().map(|line| format!("  {line}")));
+    }
+    let mut text = lines.join("\n");
+    text.push('\n');
+    text
+}
+
+/// A closed pipe is the reader's wish, not an error.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_vm::{Failure, StageTime, State, Status};
+
+    use super::describe;
+
+    #[test]
+    fn a_running_engine_is_shown_with_its_stages() {
+        let stages = vec![StageTime { name: "booting".to_owned(), milliseconds: Some(123.4) }];
+        let status = Status { state: State::Ready, stages, pid: Some(7), ..Status::default() };
+        let text = describe(&status);
+        assert!(text.contains("engine    ready") && text.contains("booting 123 ms"), "{text}");
+    }
+
+    #[test]
+    fn a_failure_says_what_to_do() {
+        let failure =
+            Failure { stage: "booting".to_owned(), cause: "no".to_owned(), fix: "do".to_owned(), log: Vec::new() };
+        let status = Status { state: State::Failed, error: Some(failure), ..Status::default() };
+        let text = describe(&status);
+        assert!(text.contains("while booting: no") && text.contains("fix       do"), "{text}");
+    }
+}

@@ -1,0 +1,4 @@
+//! What runs the appliance. `native` is the first: the appliance's root in namespaces of this kernel.
+
+pub(crate) mod native;
+pub(crate) mod network;

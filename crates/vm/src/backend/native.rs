@@ -1,0 +1,194 @@
+//! Runs the appliance in namespaces of this kernel, through `berth-guest`.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::Deserialize;
+use tokio::io::BufReader;
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::mpsc;
+
+use crate::appliance::Appliance;
+use crate::backend::network::DNS;
+use crate::error::Error;
+use crate::lines;
+use crate::paths::EnginePaths;
+
+const LINE_LIMIT: u64 = 64 << 10;
+/// After its last word the outer process only has cgroups to remove.
+const EXIT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a guest tells. Fields and events this version does not know are ignored.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum GuestEvent {
+    /// An earlier guest still shuts down.
+    Waiting,
+    /// Its namespaces exist.
+    Isolated,
+    Service {
+        service: String,
+        state: ServiceState,
+        #[serde(default)]
+        detail: Option<String>,
+    },
+    CrashLoop {
+        service: String,
+        exits: u32,
+        detail: String,
+    },
+    Warning {
+        message: String,
+    },
+    Failed {
+        stage: String,
+        cause: String,
+    },
+    #[serde(other)]
+    Other,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ServiceState {
+    Started,
+    Ready,
+    Exited,
+    #[serde(other)]
+    Other,
+}
+
+/// A running guest.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    pid: u32,
+    /// As long as it is open, the guest runs.
+    stdin: Option<ChildStdin>,
+    events: mpsc::Receiver<GuestEvent>,
+}
+
+impl Guest {
+    pub(crate) fn launch(paths: &EnginePaths, appliance: &Appliance, with_network: bool) -> Result<Self, Error> {
+        let mut command = Command::new(program()?);
+        command
+            .arg("native")
+            .arg("--root")
+            .arg(appliance.root())
+            .arg("--data")
+            .arg(paths.data())
+            .arg("--runtime")
+            .arg(paths.runtime())
+            .args(["--cgroup", &paths.cgroup(), "--hostname", "berth"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            // Its own group: Ctrl-C in a terminal is for the supervisor, which then stops things in order.
+            .process_group(0);
+        if with_network {
+            command.args(["--dns", DNS]);
+        }
+        let mut child = command.spawn().map_err(Error::system("starting berth-guest"))?;
+        let (sender, events) = mpsc::channel(64);
+        let stdin = child.stdin.take();
+        let pid = child.id().unwrap_or_default();
+        if let Some(stdout) = child.stdout.take() {
+            tokio::spawn(listen(stdout, child, sender));
+        }
+        Ok(Self { pid, stdin, events })
+    }
+
+    /// What it tells next; none when it is gone, with everything that ran in it.
+    pub(crate) async fn next(&mut self) -> Option<GuestEvent> {
+        self.events.recv().await
+    }
+
+    /// Asks it to shut down. It also does so when this process ends, by the same means.
+    pub(crate) fn stop(&mut self) {
+        self.stdin = None;
+    }
+
+    /// Ends it without order: its PID 1 dies, and with it the whole namespace.
+    pub(crate) fn kill(&mut self) {
+        self.stdin = None;
+        let children = format!("/proc/{0}/task/{0}/children", self.pid);
+        for child in std::fs::read_to_string(children).unwrap_or_default().split_whitespace() {
+            if let Ok(pid) = child.parse() {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
+    }
+
+    /// The network namespace of its containers; exists once it is isolated.
+    pub(crate) fn network_namespace(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/ns/net", self.pid))
+    }
+}
+
+async fn listen(stdout: ChildStdout, mut child: Child, events: mpsc::Sender<GuestEvent>) {
+    let mut input = BufReader::new(stdout);
+    loop {
+        match lines::read::<GuestEvent>(&mut input, LINE_LIMIT).await {
+            Ok(Some(event)) => {
+                tracing::info!(?event, "guest");
+                // A supervisor that no longer listens still has to wait for the end.
+                let _ = events.send(event).await;
+            }
+            Ok(None) => break,
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                tracing::warn!(%error, "the guest said something that is not understood");
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the guest cannot be heard");
+                break;
+            }
+        }
+    }
+    match tokio::time::timeout(EXIT_PATIENCE, child.wait()).await {
+        Ok(Ok(status)) if status.success() => {}
+        Ok(Ok(status)) => tracing::warn!(how = describe(status), "the guest ended"),
+        Ok(Err(error)) => tracing::warn!(%error, "the guest cannot be waited for"),
+        Err(_) => tracing::warn!("the guest does not end"),
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    status.to_string()
+}
+
+/// `berth-guest` is installed next to the other programs.
+fn program() -> Result<PathBuf, Error> {
+    find_next_to("berth-guest")
+}
+
+/// A program in this one's folder, or, from a test's program, in the folder above.
+pub(crate) fn find_next_to(name: &'static str) -> Result<PathBuf, Error> {
+    let this = std::env::current_exe().map_err(Error::system("finding this program"))?;
+    let found = this.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| is_program(path));
+    found.ok_or(Error::MissingProgram { name, next_to: this })
+}
+
+fn is_program(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{GuestEvent, ServiceState};
+
+    fn event(text: &str) -> GuestEvent {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn what_the_guest_says_is_understood_and_what_it_may_say_later_is_no_error() {
+        assert_eq!(
+            event(r#"{"v":1,"event":"service","service":"dockerd","state":"ready","pid":7,"detail":null}"#),
+            GuestEvent::Service { service: "dockerd".to_owned(), state: ServiceState::Ready, detail: None }
+        );
+        assert_eq!(event(r#"{"v":1,"event":"isolated","mounts":9}"#), GuestEvent::Isolated);
+        assert_eq!(event(r#"{"v":2,"event":"slept","for":1}"#), GuestEvent::Other);
+    }
+}

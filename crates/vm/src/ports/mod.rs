@@ -1,0 +1,236 @@
+//! Published ports. The stand-in for `docker-proxy` asks for a port over `ports.sock`; the host's side of it is
+//! opened before dockerd hears that all is well, and lives as long as that connection.
+
+mod namespace;
+mod owner;
+mod tcp;
+mod udp;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+
+use crate::error::Error;
+use crate::lines;
+pub(crate) use namespace::NetworkNamespace;
+
+const REQUEST_LIMIT: u64 = 4096;
+const REQUEST_PATIENCE: Duration = Duration::from_secs(5);
+/// When dockerd is restarted, its old proxies may still be ending while the new ones ask for the same ports.
+const OWN_PORT_TRIES: u32 = 10;
+const OWN_PORT_PAUSE: Duration = Duration::from_millis(100);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Protocol {
+    Tcp,
+    Udp,
+    #[serde(other)]
+    Other,
+}
+
+/// One port to publish, as dockerd asked for it. Unknown fields are ignored.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Publication {
+    proto: Protocol,
+    host_ip: IpAddr,
+    host_port: u16,
+    container_ip: IpAddr,
+    container_port: u16,
+}
+
+impl Publication {
+    fn host(&self) -> SocketAddr {
+        SocketAddr::new(self.host_ip, self.host_port)
+    }
+
+    fn container(&self) -> SocketAddr {
+        SocketAddr::new(self.container_ip, self.container_port)
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Answer {
+    v: u32,
+    ok: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// The socket ports are asked for on. It exists before the engine does.
+pub(crate) fn bind(socket: &Path) -> Result<UnixListener, Error> {
+    let _ = std::fs::remove_file(socket);
+    let listener = UnixListener::bind(socket).map_err(Error::file("listen on", socket))?;
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600)).map_err(Error::file("protect", socket))?;
+    Ok(listener)
+}
+
+/// The published ports of one running engine; all are closed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Ports {
+    task: JoinHandle<()>,
+}
+
+impl Ports {
+    pub(crate) fn serve(listener: Arc<UnixListener>, namespace: Arc<NetworkNamespace>) -> Self {
+        Self { task: tokio::spawn(accept(listener, namespace)) }
+    }
+}
+
+impl Drop for Ports {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn accept(listener: Arc<UnixListener>, namespace: Arc<NetworkNamespace>) {
+    let mut publications = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(_) = publications.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((connection, _)) => {
+                    publications.spawn(publish(connection, Arc::clone(&namespace)));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "requests for ports cannot be accepted");
+                    tokio::time::sleep(OWN_PORT_PAUSE).await;
+                }
+            },
+        }
+    }
+}
+
+enum Listener {
+    Tcp(tokio::net::TcpListener),
+    Udp(tokio::net::UdpSocket),
+    /// The host cannot have this address, and the publication is good without it.
+    None,
+}
+
+async fn publish(connection: UnixStream, namespace: Arc<NetworkNamespace>) {
+    let (input, mut output) = connection.into_split();
+    let mut input = BufReader::new(input);
+    let request = timeout(REQUEST_PATIENCE, lines::read::<Publication>(&mut input, REQUEST_LIMIT)).await;
+    let publication = match request {
+        Ok(Ok(Some(publication))) => publication,
+        Ok(Ok(None)) | Err(_) => return,
+        Ok(Err(error)) => {
+            let error = Some(format!("the request was not understood: {error}"));
+            let _ = lines::write(&mut output, &Answer { v: 1, ok: false, error }).await;
+            return;
+        }
+    };
+    let listener = open(&publication).await;
+    let answer = Answer { v: 1, ok: listener.is_ok(), error: listener.as_ref().err().cloned() };
+    tracing::info!(?publication, error = ?answer.error, "port");
+    let told = lines::write(&mut output, &answer).await;
+    let (Ok(listener), Ok(())) = (listener, told) else { return };
+    let container = publication.container();
+    let forward = async {
+        match listener {
+            Listener::Tcp(listener) => tcp::forward(listener, container, &namespace).await,
+            Listener::Udp(socket) => udp::forward(socket, container, &namespace).await,
+            Listener::None => std::future::pending().await,
+        }
+    };
+    let mut nothing = [0; 64];
+    let ended = async { while matches!(input.read(&mut nothing).await, Ok(1..)) {} };
+    tokio::select! {
+        () = forward => {}
+        () = ended => {}
+    }
+}
+
+async fn open(publication: &Publication) -> Result<Listener, String> {
+    let host = publication.host();
+    let mut tries = 0;
+    loop {
+        let opened = match publication.proto {
+            Protocol::Tcp => tcp::listen(host).map(Listener::Tcp),
+            Protocol::Udp => udp::bind(host).map(Listener::Udp),
+            Protocol::Other => return Err("only TCP and UDP ports can be published on the host".to_owned()),
+        };
+        let error = match opened {
+            Ok(listener) => return Ok(listener),
+            Err(error) => error,
+        };
+        if host.ip().is_unspecified() && host.is_ipv6() && lacks_address(&error) {
+            return Ok(Listener::None);
+        }
+        if error.kind() != io::ErrorKind::AddrInUse {
+            return Err(explain(host, &error));
+        }
+        let udp = publication.proto == Protocol::Udp;
+        let owner = tokio::task::spawn_blocking(move || owner::of(host, udp)).await.ok().flatten();
+        let own = owner.as_ref().is_some_and(|owner| owner.pid == std::process::id());
+        if !own || tries >= OWN_PORT_TRIES {
+            let by = owner.map_or_else(|| "another process".to_owned(), |owner| owner.to_string());
+            return Err(format!("port {} is taken by {by}", host.port()));
+        }
+        tries += 1;
+        tokio::time::sleep(OWN_PORT_PAUSE).await;
+    }
+}
+
+fn lacks_address(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error().map(Errno::from_raw),
+        Some(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL | Errno::EPROTONOSUPPORT)
+    )
+}
+
+fn explain(host: SocketAddr, error: &io::Error) -> String {
+    if lacks_address(error) {
+        return format!("this machine has no address {}", host.ip());
+    }
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        return format!("port {} may not be opened by this user", host.port());
+    }
+    format!("{host} cannot be opened: {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Listener, Protocol, Publication, open};
+
+    fn publication(proto: &str, host: &str, port: u16) -> Publication {
+        let text = format!(
+            r#"{{"v":1,"proto":"{proto}","host_ip":"{host}","host_port":{port},"container_ip":"172.17.0.2","container_port":80,"x":1}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn a_request_may_say_more_than_is_known() {
+        assert_eq!(publication("tcp", "::", 1).proto, Protocol::Tcp);
+        assert_eq!(publication("sctp", "0.0.0.0", 1).proto, Protocol::Other);
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_names_who_has_it() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let error = open(&publication("tcp", "127.0.0.1", port)).await.err().unwrap();
+        assert!(error.contains(&format!("port {port} is taken by")), "{error}");
+        assert!(error.contains(&format!("(pid {})", std::process::id())), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_address_of_another_machine_and_other_protocols_are_refused() {
+        let error = open(&publication("tcp", "203.0.113.7", 0)).await.err().unwrap();
+        assert!(error.contains("no address 203.0.113.7"), "{error}");
+        assert!(open(&publication("sctp", "127.0.0.1", 0)).await.is_err());
+        assert!(matches!(open(&publication("udp", "127.0.0.1", 0)).await, Ok(Listener::Udp(_))));
+    }
+}

@@ -1,0 +1,81 @@
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen as start_listening, setsockopt, socket,
+    sockopt,
+};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::NetworkNamespace;
+
+const BACKLOG: i32 = 1024;
+/// Connections of one published port at a time; more wait in the kernel's queue.
+const CONNECTIONS: usize = 8192;
+const DIAL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Listens on exactly that address: an IPv6 one leaves the IPv4 port of the same number to others.
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let family = if address.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket(family, SockType::Stream, flags, None)?;
+    setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    if address.is_ipv6() {
+        setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
+    }
+    bind(std::os::fd::AsRawFd::as_raw_fd(&fd), &SockaddrStorage::from(address))?;
+    start_listening(&fd, Backlog::new(BACKLOG)?)?;
+    TcpListener::from_std(std::net::TcpListener::from(fd))
+}
+
+/// Carries every connection to the container until it is dropped.
+pub(super) async fn forward(listener: TcpListener, container: SocketAddr, namespace: &Arc<NetworkNamespace>) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+        let accepted = loop {
+            tokio::select! {
+                Some(_) = connections.join_next() => {}
+                accepted = listener.accept() => break accepted,
+            }
+        };
+        match accepted {
+            Ok((client, _)) => {
+                let namespace = Arc::clone(namespace);
+                connections.spawn(async move {
+                    carry(client, container, &namespace).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "connections to a published port cannot be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn carry(mut client: TcpStream, container: SocketAddr, namespace: &NetworkNamespace) {
+    let Ok(mut server) = dial(container, namespace).await else {
+        // Nobody listens in the container: the client sees a reset, not a polite end.
+        let _ = client.set_zero_linger();
+        return;
+    };
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    // It shuts down one direction when the other side has, and ends when both have.
+    if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut server).await {
+        tracing::debug!(%error, "a connection to a published port broke");
+    }
+}
+
+async fn dial(container: SocketAddr, namespace: &NetworkNamespace) -> io::Result<TcpStream> {
+    let fd = namespace.socket(container, SockType::Stream).await?;
+    let socket = TcpSocket::from_std_stream(std::net::TcpStream::from(fd));
+    timeout(DIAL_PATIENCE, socket.connect(container)).await?
+}

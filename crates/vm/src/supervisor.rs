@@ -1,0 +1,103 @@
+//! `berth engine run`: one process that owns the engine of one data folder from its start to its end.
+
+mod engine;
+mod journal;
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::appliance::Appliance;
+use crate::control::ControlServer;
+use crate::error::Error;
+use crate::lock::EngineLock;
+use crate::paths::EnginePaths;
+use crate::ports;
+use crate::status::{Failure, State, Status};
+use journal::Journal;
+pub(crate) use journal::{forget_state, read_state};
+
+/// How a supervisor is run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RunOptions {
+    /// Started by [`crate::launch::start`]: leave the terminal, and say on stdout when the control socket is there.
+    pub detached: bool,
+}
+
+/// What a detached supervisor says when it can be asked.
+pub(crate) const LISTENING: &str = "listening\n";
+
+/// Runs the engine until it is asked to stop: over the control socket, or by SIGTERM or SIGINT.
+///
+/// # Errors
+///
+/// Not root, another supervisor holds the data folder, or the engine failed: the status it told last says why.
+pub async fn run(paths: EnginePaths, options: RunOptions) -> Result<Status, Error> {
+    if options.detached {
+        // Fails only when it leads a session already, which is what is wanted.
+        let _ = nix::unistd::setsid();
+    }
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Error::NeedsRoot);
+    }
+    paths.create_data()?;
+    let lock = EngineLock::take(&paths)?;
+    paths.create_runtime()?;
+
+    let journal = Journal::new(&paths);
+    let (stop, stopping) = watch::channel(false);
+    let control = ControlServer::start(&paths.control_socket(), journal.subscribe(), stop.clone())?;
+    stop_on_signals(&stop)?;
+    if options.detached {
+        let mut stdout = std::io::stdout();
+        // Whoever started this may be gone; the engine is then for others.
+        let _ = stdout.write_all(LISTENING.as_bytes()).and_then(|()| stdout.flush());
+    }
+
+    journal.enter(State::Preparing);
+    let outcome = prepare_and_run(&paths, &journal, stopping).await;
+    paths.remove_runtime();
+    // Before the last word: whoever hears it may start the engine again at once.
+    drop(lock);
+    match outcome {
+        Ok(()) => {
+            journal.enter(State::Stopped);
+        }
+        Err(failure) => journal.fail(failure),
+    }
+    control.finish().await;
+    Ok(journal.now())
+}
+
+async fn prepare_and_run(
+    paths: &EnginePaths,
+    journal: &Journal,
+    stopping: watch::Receiver<bool>,
+) -> Result<(), Failure> {
+    let prepared = Appliance::find()
+        .and_then(|appliance| ports::bind(&paths.ports_socket()).map(|listener| (appliance, Arc::new(listener))));
+    let (appliance, listener) = prepared.map_err(|error| {
+        let (text, fix) = (error.to_string(), error.fix().to_owned());
+        let cause = text.strip_suffix(&format!("; {fix}")).unwrap_or(&text).to_owned();
+        Failure { stage: State::Preparing.name().to_owned(), cause, fix, log: Vec::new() }
+    })?;
+    engine::Engine::new(paths, journal, appliance, listener, stopping).run().await
+}
+
+fn stop_on_signals(stop: &watch::Sender<bool>) -> Result<(), Error> {
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let mut signals = signal(kind).map_err(Error::system("listening for signals"))?;
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() {
+                stop.send_replace(true);
+            }
+        });
+    }
+    // A terminal that is closed is no reason to stop containers.
+    let mut hangups = signal(SignalKind::hangup()).map_err(Error::system("listening for signals"))?;
+    tokio::spawn(async move { while hangups.recv().await.is_some() {} });
+    Ok(())
+}

@@ -1,0 +1,418 @@
+//! The engine's life as its supervisor sees it: launches guests, follows what they tell, and decides its state.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::journal::{Journal, log_tail};
+use crate::appliance::Appliance;
+use crate::backend::native::{Guest, GuestEvent, ServiceState};
+use crate::backend::network::WayOut;
+use crate::paths::EnginePaths;
+use crate::ping;
+use crate::ports::{NetworkNamespace, Ports};
+use crate::status::{Failure, State, Versions};
+
+const BOOT_DEADLINE: Duration = Duration::from_secs(30);
+/// An earlier guest that still stops its containers is waited for.
+const WAIT_DEADLINE: Duration = Duration::from_secs(100);
+/// dockerd looks through all its containers before it answers.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(120);
+/// Longer than the guest gives dockerd and the rest.
+const STOP_DEADLINE: Duration = Duration::from_secs(80);
+const KILL_PATIENCE: Duration = Duration::from_secs(5);
+const PING_PATIENCE: Duration = Duration::from_secs(5);
+const PING_PAUSE: Duration = Duration::from_millis(200);
+const HEALTH_PAUSE: Duration = Duration::from_secs(10);
+/// Unanswered pings in a row after which the engine is said not to answer.
+const MISSES: u32 = 3;
+const RELAUNCHES: usize = 3;
+const RELAUNCH_WINDOW: Duration = Duration::from_secs(600);
+const NETWORK_TRIES: u32 = 5;
+const NETWORK_PAUSE: Duration = Duration::from_secs(1);
+const LOG_LINES: usize = 200;
+
+/// What the supervisor's own tasks tell it.
+enum Note {
+    Answers(Box<Versions>),
+    /// A health check: whether it was answered.
+    Checked(bool),
+    /// The way out exists, or why it does not.
+    Network(Option<String>),
+}
+
+pub(super) struct Engine<'a> {
+    paths: &'a EnginePaths,
+    journal: &'a Journal,
+    appliance: Appliance,
+    listener: Arc<UnixListener>,
+    stopping: watch::Receiver<bool>,
+    way_out: Option<WayOut>,
+    relaunches: VecDeque<Instant>,
+}
+
+/// One guest and what is known about it.
+struct Life {
+    guest: Guest,
+    notes: mpsc::Sender<Note>,
+    ports: Option<Ports>,
+    network: Option<Network>,
+    pinging: Option<AbortOnDrop>,
+    network_known: bool,
+    network_warning: Option<String>,
+    warnings: Vec<String>,
+    answers: bool,
+    /// Why it does not answer, once it has.
+    trouble: Option<String>,
+    misses: u32,
+    failure: Option<(String, String)>,
+    deadline: Instant,
+}
+
+/// The task that keeps the way out, and what tells it to end: dropping the sender.
+struct Network {
+    task: tokio::task::JoinHandle<()>,
+    keep: oneshot::Sender<()>,
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+enum End {
+    Asked,
+    Crashed(String),
+    Failed(Failure),
+}
+
+impl<'a> Engine<'a> {
+    pub(super) fn new(
+        paths: &'a EnginePaths,
+        journal: &'a Journal,
+        appliance: Appliance,
+        listener: Arc<UnixListener>,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        let way_out = WayOut::find(&appliance);
+        Self { paths, journal, appliance, listener, stopping, way_out, relaunches: VecDeque::new() }
+    }
+
+    /// Keeps the engine running until it is asked to stop, or does not stay up.
+    pub(super) async fn run(mut self) -> Result<(), Failure> {
+        loop {
+            if *self.stopping.borrow() {
+                self.journal.enter(State::Stopping);
+                return Ok(());
+            }
+            let end = self.one_life().await?;
+            match end {
+                End::Asked => return Ok(()),
+                End::Failed(failure) => return Err(failure),
+                End::Crashed(cause) => self.may_relaunch(&cause)?,
+            }
+        }
+    }
+
+    async fn one_life(&mut self) -> Result<End, Failure> {
+        let guest = Guest::launch(self.paths, &self.appliance, self.way_out.is_some())
+            .map_err(|error| self.failure(State::Preparing.name(), error.to_string(), error.fix()))?;
+        self.journal.enter(State::Booting);
+        let (notes, mut told) = mpsc::channel(16);
+        let mut life = Life {
+            guest,
+            notes,
+            ports: None,
+            network: None,
+            pinging: None,
+            network_known: false,
+            network_warning: None,
+            warnings: Vec::new(),
+            answers: false,
+            trouble: None,
+            misses: 0,
+            failure: None,
+            deadline: Instant::now() + BOOT_DEADLINE,
+        };
+        let mut stopping = self.stopping.clone();
+        let end = loop {
+            let starting = !life.answers && life.trouble.is_none();
+            tokio::select! {
+                _ = stopping.wait_for(|&stop| stop) => {
+                    self.journal.enter(State::Stopping);
+                    break End::Asked;
+                }
+                event = life.guest.next() => match event {
+                    Some(event) => self.hear(&mut life, event),
+                    None => {
+                        let cause = life.failure.take().map_or_else(
+                            || "the engine's processes ended".to_owned(),
+                            |(stage, cause)| format!("{stage}: {cause}"),
+                        );
+                        break if self.journal.state() == State::Degraded || life.answers {
+                            End::Crashed(cause)
+                        } else {
+                            self.give_up(cause)
+                        };
+                    }
+                },
+                Some(note) = told.recv() => self.note(&mut life, note),
+                () = sleep_until(life.deadline), if starting => {
+                    let stage = self.journal.state().name();
+                    break self.give_up(format!("the engine did not get through \"{stage}\" in time"));
+                }
+            }
+            if let Some((stage, cause)) =
+                life.failure.take_if(|_| !matches!(self.journal.state(), State::Ready | State::Degraded))
+            {
+                break self.give_up(format!("{stage}: {cause}"));
+            }
+        };
+        drop(told);
+        self.end_life(life).await;
+        Ok(end)
+    }
+
+    /// Ends the guest in order, or without when it takes too long.
+    async fn end_life(&self, mut life: Life) {
+        life.pinging = None;
+        life.guest.stop();
+        let over = async {
+            while let Some(event) = life.guest.next().await {
+                if let GuestEvent::Warning { message } = event {
+                    tracing::warn!(message, "while stopping");
+                }
+            }
+        };
+        if timeout(STOP_DEADLINE, over).await.is_err() {
+            tracing::warn!("the engine does not stop and is killed");
+            life.guest.kill();
+            let _ = timeout(KILL_PATIENCE, async { while life.guest.next().await.is_some() {} }).await;
+        }
+        // Last: containers may say goodbye to other machines while they stop.
+        if let Some(Network { task, keep }) = life.network {
+            drop(keep);
+            let _ = timeout(KILL_PATIENCE, task).await;
+        }
+    }
+
+    fn may_relaunch(&mut self, cause: &str) -> Result<(), Failure> {
+        let now = Instant::now();
+        self.relaunches.retain(|&at| now.duration_since(at) < RELAUNCH_WINDOW);
+        if self.relaunches.len() >= RELAUNCHES {
+            let fix = "look at the log; stop what disturbs the engine, then start it again";
+            return Err(self.failure("running", format!("{cause}, again and again"), fix));
+        }
+        self.relaunches.push_back(now);
+        self.degrade(vec![format!("the engine is starting again: {cause}")]);
+        Ok(())
+    }
+
+    fn hear(&self, life: &mut Life, event: GuestEvent) {
+        match event {
+            GuestEvent::Waiting => life.deadline = Instant::now() + WAIT_DEADLINE,
+            GuestEvent::Isolated => self.isolated(life),
+            GuestEvent::Service { service, state, detail } if service == "dockerd" => match state {
+                ServiceState::Started => {
+                    life.deadline = Instant::now() + CONNECT_DEADLINE;
+                    self.journal.enter(State::Connecting);
+                }
+                ServiceState::Ready => self.ask(life),
+                ServiceState::Exited => {
+                    let how = detail.unwrap_or_else(|| "no reason known".to_owned());
+                    life.pinging = None;
+                    if life.answers || life.trouble.is_some() {
+                        life.answers = false;
+                        life.trouble = Some(format!("the engine is restarting: dockerd ended ({how})"));
+                        self.judge(life);
+                    }
+                }
+                ServiceState::Other => {}
+            },
+            GuestEvent::Service { service, state: ServiceState::Exited, detail } => {
+                tracing::warn!(service, ?detail, "restarting");
+            }
+            GuestEvent::CrashLoop { service, exits, detail } => {
+                let last = log_tail(&self.paths.logs(), &[&service], 1).pop().unwrap_or_default();
+                let text = format!("{service} ended {exits} times in a row ({detail}); its last word: {last}");
+                if life.answers || life.trouble.is_some() {
+                    life.trouble = Some(text);
+                    self.judge(life);
+                } else {
+                    life.failure = Some(("services".to_owned(), text));
+                }
+            }
+            GuestEvent::Warning { message } => {
+                life.warnings.push(message);
+                self.judge(life);
+            }
+            GuestEvent::Failed { stage, cause } => life.failure = Some((stage, cause)),
+            GuestEvent::Service { .. } | GuestEvent::Other => {}
+        }
+    }
+
+    /// The namespaces exist: ports can be published, and a way out be attached, while dockerd is starting.
+    fn isolated(&self, life: &mut Life) {
+        let path = life.guest.network_namespace();
+        match NetworkNamespace::enter(&path) {
+            Ok(namespace) => life.ports = Some(Ports::serve(Arc::clone(&self.listener), Arc::new(namespace))),
+            Err(error) => life.warnings.push(format!("ports cannot be published: {error}")),
+        }
+        match self.way_out.clone() {
+            Some(way_out) => {
+                let notes = life.notes.clone();
+                let (keep, leave) = oneshot::channel();
+                let task = tokio::spawn(keep_way_out(way_out, path, notes, leave));
+                life.network = Some(Network { task, keep });
+            }
+            None => {
+                life.network_known = true;
+                life.network_warning = Some(
+                    "containers cannot reach other machines: slirp4netns is neither installed nor in the appliance; install it"
+                        .to_owned(),
+                );
+            }
+        }
+    }
+
+    /// dockerd says it is ready; what counts is that it answers.
+    fn ask(&self, life: &mut Life) {
+        let (socket, notes) = (self.paths.socket().to_path_buf(), life.notes.clone());
+        life.pinging = Some(AbortOnDrop(tokio::spawn(async move {
+            while !ping::ping(&socket, PING_PATIENCE).await {
+                sleep(PING_PAUSE).await;
+            }
+            let versions = ping::versions(&socket, PING_PATIENCE).await;
+            if notes.send(Note::Answers(Box::new(versions))).await.is_err() {
+                return;
+            }
+            loop {
+                sleep(HEALTH_PAUSE).await;
+                let answered = ping::ping(&socket, PING_PATIENCE).await;
+                if notes.send(Note::Checked(answered)).await.is_err() {
+                    return;
+                }
+            }
+        })));
+    }
+
+    fn note(&self, life: &mut Life, note: Note) {
+        match note {
+            Note::Answers(mut versions) => {
+                versions.suite = Some(self.appliance.manifest().suite.clone());
+                if versions.containerd.is_none() {
+                    versions.containerd = self.appliance.manifest().versions.get("containerd").cloned();
+                }
+                self.journal.change(|status| std::mem::replace(&mut status.versions, *versions) != status.versions);
+                life.answers = true;
+                life.trouble = None;
+                life.misses = 0;
+            }
+            Note::Checked(true) => {
+                life.misses = 0;
+                life.answers = true;
+                life.trouble = None;
+            }
+            Note::Checked(false) => {
+                life.misses = life.misses.saturating_add(1);
+                if life.misses >= MISSES {
+                    life.trouble = Some("the engine does not answer".to_owned());
+                }
+            }
+            Note::Network(warning) => {
+                life.network_known = true;
+                life.network_warning = warning;
+            }
+        }
+        self.judge(life);
+    }
+
+    /// The state follows from what is known: answering and without warnings is ready.
+    fn judge(&self, life: &Life) {
+        let began = matches!(self.journal.state(), State::Ready | State::Degraded);
+        let ready = life.answers && life.trouble.is_none() && life.network_known;
+        if !ready && !began {
+            return;
+        }
+        let warnings: Vec<String> =
+            life.trouble.iter().chain(&life.network_warning).chain(&life.warnings).cloned().collect();
+        if warnings.is_empty() && ready {
+            self.journal.change(|status| !std::mem::take(&mut status.warnings).is_empty());
+            self.journal.enter(State::Ready);
+        } else if !warnings.is_empty() {
+            self.degrade(warnings);
+        }
+    }
+
+    fn degrade(&self, warnings: Vec<String>) {
+        self.journal.enter(State::Degraded);
+        self.journal.change(|status| {
+            let changed = status.warnings != warnings;
+            status.warnings = warnings;
+            changed
+        });
+    }
+
+    fn give_up(&self, cause: String) -> End {
+        let stage = self.journal.state().name();
+        End::Failed(self.failure(
+            stage,
+            cause,
+            "look at the log below and in the data folder, then start the engine again",
+        ))
+    }
+
+    fn failure(&self, stage: &str, cause: String, fix: &str) -> Failure {
+        Failure {
+            stage: stage.to_owned(),
+            cause,
+            fix: fix.to_owned(),
+            log: log_tail(&self.paths.logs(), &["containerd", "dockerd"], LOG_LINES),
+        }
+    }
+}
+
+/// Keeps slirp4netns attached until `leave`; gives up, saying so, when it does not stay.
+async fn keep_way_out(
+    way_out: WayOut,
+    namespace: std::path::PathBuf,
+    notes: mpsc::Sender<Note>,
+    mut leave: oneshot::Receiver<()>,
+) {
+    let mut tries = 0;
+    while tries < NETWORK_TRIES {
+        let since = Instant::now();
+        let attached = tokio::select! {
+            attached = way_out.attach(&namespace) => attached,
+            _ = &mut leave => return,
+        };
+        let why = match attached {
+            Ok(mut attached) => {
+                // The supervisor may be stopping and no longer listen; `leave` follows then.
+                let _ = notes.send(Note::Network(None)).await;
+                let how = tokio::select! {
+                    how = attached.ended() => Some(how),
+                    _ = &mut leave => None,
+                };
+                match how {
+                    Some(how) => format!("slirp4netns ended ({how})"),
+                    None => return attached.detach().await,
+                }
+            }
+            Err(error) => error.to_string(),
+        };
+        tries = if since.elapsed() > RELAUNCH_WINDOW { 0 } else { tries + 1 };
+        let warning = format!("containers cannot reach other machines at the moment: {why}");
+        if notes.send(Note::Network(Some(warning))).await.is_err() {
+            return;
+        }
+        sleep(NETWORK_PAUSE).await;
+    }
+}

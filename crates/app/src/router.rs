@@ -32,11 +32,13 @@ const REMEMBERED: Duration = Duration::from_secs(600);
 const REMEMBERED_COUNT: usize = 4096;
 
 type Outcome = Result<Arc<str>, WireError>;
+/// An outcome that may still be awaited.
+type Pending = watch::Receiver<Option<Outcome>>;
 
 /// Requests that have run or are running.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
-    seen: Mutex<HashMap<RequestId, (Instant, watch::Receiver<Option<Outcome>>)>>,
+    seen: Mutex<HashMap<RequestId, (Instant, Pending)>>,
 }
 
 impl App {
@@ -75,11 +77,7 @@ impl App {
 }
 
 impl Requests {
-    fn once(
-        &self,
-        id: RequestId,
-        begin: impl FnOnce() -> watch::Receiver<Option<Outcome>>,
-    ) -> watch::Receiver<Option<Outcome>> {
+    fn once(&self, id: RequestId, begin: impl FnOnce() -> Pending) -> Pending {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, outcome)) = seen.get(&id) {
             return outcome.clone();

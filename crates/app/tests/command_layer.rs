@@ -1,5 +1,7 @@
 //! The command layer over a fake engine: what a page sees, whatever the transport.
 
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

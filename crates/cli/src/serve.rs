@@ -42,9 +42,7 @@ pub(crate) fn run(arguments: Serve) -> ExitCode {
 }
 
 async fn serve(arguments: Serve) -> Result<(), Box<dyn std::error::Error>> {
-    let engine = arguments
-        .engine
-        .map_or(EngineChoice::Bundled { start: !arguments.no_start }, EngineChoice::Adopted);
+    let engine = arguments.engine.map_or(EngineChoice::Bundled { start: !arguments.no_start }, EngineChoice::Adopted);
     let config = Config { host: Host::Browser, data: arguments.data, engine };
     let (app, _background) = App::start(config)?;
     let server = Server::bind(app, arguments.port).await?;
@@ -59,7 +57,10 @@ fn announce(server: &Server, json: bool) -> std::io::Result<()> {
     if json {
         writeln!(out, "{}", serde_json::json!({ "url": url, "token": token }))?;
     } else {
-        writeln!(out, "Berth is at {url}/#t={token}\nThe link is for you alone. Ctrl-C ends the page, not the engine.")?;
+        writeln!(
+            out,
+            "Berth is at {url}/#t={token}\nThe link is for you alone. Ctrl-C ends the page, not the engine."
+        )?;
     }
     out.flush()
 }

@@ -1,5 +1,7 @@
 //! The server as a stranger meets it.
 
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use berth_app::wire::Host;
 use berth_app::{App, Config, Endpoint, EngineChoice};
 use berth_serve::Server;

@@ -1,5 +1,7 @@
 //! The client and the live view against the engine Berth brings and against the oldest one it supports.
 
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use berth_engine::{

@@ -26,14 +26,12 @@ pub(crate) async fn container_inspect(cx: Ctx, request: ContainerInspectReq) -> 
     project::container_detail(&key.engine, &inspected).ok_or(AppError::Gone { what: "The container" })
 }
 
-#[expect(clippy::unused_async, reason = "bodies share one shape")]
 pub(crate) async fn container_start(cx: Ctx, request: ContainerReq) -> Result<OperationStarted, AppError> {
     act(&cx, request.container, OperationKind::ContainerStart, "start", "started", |docker, reference| async move {
         docker.start_container(&reference).await.map(drop)
     })
 }
 
-#[expect(clippy::unused_async, reason = "bodies share one shape")]
 pub(crate) async fn container_stop(cx: Ctx, request: ContainerStopReq) -> Result<OperationStarted, AppError> {
     let timeout = checked_timeout(request.timeout_seconds)?;
     let verb = with_timeout("stop", timeout);
@@ -42,7 +40,6 @@ pub(crate) async fn container_stop(cx: Ctx, request: ContainerStopReq) -> Result
     })
 }
 
-#[expect(clippy::unused_async, reason = "bodies share one shape")]
 pub(crate) async fn container_restart(cx: Ctx, request: ContainerStopReq) -> Result<OperationStarted, AppError> {
     let timeout = checked_timeout(request.timeout_seconds)?;
     let verb = with_timeout("restart", timeout);
@@ -56,21 +53,18 @@ pub(crate) async fn container_restart(cx: Ctx, request: ContainerStopReq) -> Res
     )
 }
 
-#[expect(clippy::unused_async, reason = "bodies share one shape")]
 pub(crate) async fn container_pause(cx: Ctx, request: ContainerReq) -> Result<OperationStarted, AppError> {
     act(&cx, request.container, OperationKind::ContainerPause, "pause", "paused", |docker, reference| async move {
         docker.pause_container(&reference).await
     })
 }
 
-#[expect(clippy::unused_async, reason = "bodies share one shape")]
 pub(crate) async fn container_unpause(cx: Ctx, request: ContainerReq) -> Result<OperationStarted, AppError> {
     act(&cx, request.container, OperationKind::ContainerUnpause, "unpause", "resumed", |docker, reference| async move {
         docker.unpause_container(&reference).await
     })
 }
 
-#[expect(clippy::unused_async, reason = "bodies share one shape")]
 pub(crate) async fn container_kill(cx: Ctx, request: ContainerKillReq) -> Result<OperationStarted, AppError> {
     let signal = request.signal;
     let verb = match &signal {
@@ -82,7 +76,6 @@ pub(crate) async fn container_kill(cx: Ctx, request: ContainerKillReq) -> Result
     })
 }
 
-#[expect(clippy::unused_async, reason = "bodies share one shape")]
 pub(crate) async fn container_remove(cx: Ctx, request: ContainerRemoveReq) -> Result<OperationStarted, AppError> {
     let options = RemoveContainer { force: request.force, volumes: request.volumes };
     let mut verb = "rm".to_owned();

@@ -4,21 +4,18 @@ use crate::app::Ctx;
 use crate::engines;
 use crate::error::AppError;
 
-#[expect(clippy::unused_async, reason = "bodies share one shape")]
 pub(crate) async fn engine_start(cx: Ctx, request: EngineReq) -> Result<OperationStarted, AppError> {
     let engine = cx.app.engines.get(&request.engine)?;
     engine.require_bundled()?;
     Ok(engines::start_bundled(&cx.app))
 }
 
-#[expect(clippy::unused_async, reason = "bodies share one shape")]
 pub(crate) async fn engine_stop(cx: Ctx, request: EngineReq) -> Result<OperationStarted, AppError> {
     let engine = cx.app.engines.get(&request.engine)?;
     engine.require_bundled()?;
     Ok(engines::stop_bundled(&cx.app))
 }
 
-#[expect(clippy::unused_async, reason = "bodies share one shape")]
 pub(crate) async fn operation_dismiss(cx: Ctx, request: OperationDismissReq) -> Result<Done, AppError> {
     let id = request.operation;
     let operation = cx.app.world.operation(id).ok_or(AppError::Gone { what: "The operation" })?;

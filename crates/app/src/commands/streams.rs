@@ -17,12 +17,10 @@ pub(crate) async fn session_poll(cx: Ctx, request: SessionPollReq) -> Result<Ses
     Ok(session.poll(&cx.app.world, request).await)
 }
 
-#[expect(clippy::unused_async, reason = "bodies share one shape")]
 pub(crate) async fn world_open(cx: Ctx, request: WorldOpenReq) -> Result<StreamId, AppError> {
     cx.app.sessions.open(&cx.client, |_| Source::World { revision: request.revision })
 }
 
-#[expect(clippy::unused_async, reason = "bodies share one shape")]
 pub(crate) async fn logs_open(cx: Ctx, request: LogsOpenReq) -> Result<StreamId, AppError> {
     if request.tail > TAIL_LIMIT {
         return Err(AppError::Invalid { reason: format!("tail is at most {TAIL_LIMIT}") });
@@ -35,7 +33,6 @@ pub(crate) async fn logs_open(cx: Ctx, request: LogsOpenReq) -> Result<StreamId,
     })
 }
 
-#[expect(clippy::unused_async, reason = "bodies share one shape")]
 pub(crate) async fn stream_close(cx: Ctx, request: StreamCloseReq) -> Result<Done, AppError> {
     cx.app.sessions.close(&cx.client, request.stream);
     Ok(Done {})

@@ -132,7 +132,7 @@ async fn publish(connection: UnixStream, namespace: Arc<NetworkNamespace>) {
         }
     };
     let listener = open(&publication).await;
-    let answer = Answer { v: 1, ok: listener.is_ok(), error: listener.as_ref().err().cloned() };
+    let answer = Answer { v: 1, ok: listener.is_ok(), error: listener.as_ref().err().map(ToString::to_string) };
     tracing::info!(?publication, error = ?answer.error, "port");
     let told = lines::write(&mut output, &answer).await;
     let (Ok(listener), Ok(())) = (listener, told) else { return };
@@ -152,14 +152,29 @@ async fn publish(connection: UnixStream, namespace: Arc<NetworkNamespace>) {
     }
 }
 
-async fn open(publication: &Publication) -> Result<Listener, String> {
+/// Why a port was not opened on the host; the engine passes the words on to whoever asked for the port.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("only TCP and UDP ports can be published on the host")]
+    Protocol,
+    #[error("port {port} is taken by {by}")]
+    Taken { port: u16, by: String },
+    #[error("this machine has no address {0}")]
+    NoAddress(IpAddr),
+    #[error("port {0} may not be opened by this user")]
+    Permission(u16),
+    #[error("{host} cannot be opened: {source}")]
+    Other { host: SocketAddr, source: io::Error },
+}
+
+async fn open(publication: &Publication) -> Result<Listener, Refusal> {
     let host = publication.host();
     let mut tries = 0;
     loop {
         let opened = match publication.proto {
             Protocol::Tcp => tcp::listen(host).map(Listener::Tcp),
             Protocol::Udp => udp::bind(host).map(Listener::Udp),
-            Protocol::Other => return Err("only TCP and UDP ports can be published on the host".to_owned()),
+            Protocol::Other => return Err(Refusal::Protocol),
         };
         let error = match opened {
             Ok(listener) => return Ok(listener),
@@ -169,14 +184,14 @@ async fn open(publication: &Publication) -> Result<Listener, String> {
             return Ok(Listener::None);
         }
         if error.kind() != io::ErrorKind::AddrInUse {
-            return Err(explain(host, &error));
+            return Err(explain(host, error));
         }
         let udp = publication.proto == Protocol::Udp;
         let owner = tokio::task::spawn_blocking(move || owner::of(host, udp)).await.ok().flatten();
         let own = owner.as_ref().is_some_and(|owner| owner.pid == std::process::id());
         if !own || tries >= OWN_PORT_TRIES {
             let by = owner.map_or_else(|| "another process".to_owned(), |owner| owner.to_string());
-            return Err(format!("port {} is taken by {by}", host.port()));
+            return Err(Refusal::Taken { port: host.port(), by });
         }
         tries += 1;
         tokio::time::sleep(OWN_PORT_PAUSE).await;
@@ -190,14 +205,14 @@ fn lacks_address(error: &io::Error) -> bool {
     )
 }
 
-fn explain(host: SocketAddr, error: &io::Error) -> String {
-    if lacks_address(error) {
-        return format!("this machine has no address {}", host.ip());
+fn explain(host: SocketAddr, source: io::Error) -> Refusal {
+    if lacks_address(&source) {
+        return Refusal::NoAddress(host.ip());
     }
-    if error.kind() == io::ErrorKind::PermissionDenied {
-        return format!("port {} may not be opened by this user", host.port());
+    if source.kind() == io::ErrorKind::PermissionDenied {
+        return Refusal::Permission(host.port());
     }
-    format!("{host} cannot be opened: {error}")
+    Refusal::Other { host, source }
 }
 
 #[cfg(test)]
@@ -221,14 +236,14 @@ mod tests {
     async fn a_taken_port_names_who_has_it() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port();
-        let error = open(&publication("tcp", "127.0.0.1", port)).await.err().unwrap();
+        let error = open(&publication("tcp", "127.0.0.1", port)).await.err().unwrap().to_string();
         assert!(error.contains(&format!("port {port} is taken by")), "{error}");
         assert!(error.contains(&format!("(pid {})", std::process::id())), "{error}");
     }
 
     #[tokio::test]
     async fn an_address_of_another_machine_and_other_protocols_are_refused() {
-        let error = open(&publication("tcp", "203.0.113.7", 0)).await.err().unwrap();
+        let error = open(&publication("tcp", "203.0.113.7", 0)).await.err().unwrap().to_string();
         assert!(error.contains("no address 203.0.113.7"), "{error}");
         assert!(open(&publication("sctp", "127.0.0.1", 0)).await.is_err());
         assert!(matches!(open(&publication("udp", "127.0.0.1", 0)).await, Ok(Listener::Udp(_))));

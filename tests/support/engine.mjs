@@ -103,8 +103,19 @@ export async function startEngine() {
 }
 
 /** Starts `berth serve` and waits for the line that says where it is. */
-export async function startServe(...options) {
-  const child = spawn(berth, ["serve", "--json", ...options], { stdio: ["ignore", "pipe", "pipe"] });
+export function startServe(...options) {
+  return serveBy([berth], options);
+}
+
+/** The same without root's rights, for what only other users are refused. */
+export function startServeAsNobody(...options) {
+  const drop = process.getuid() === 0 ? ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"] : [];
+  return serveBy([...drop, berth], options);
+}
+
+async function serveBy(command, options) {
+  const [program, ...words] = [...command, "serve", "--json", ...options];
+  const child = spawn(program, words, { stdio: ["ignore", "pipe", "pipe"] });
   let log = "";
   child.stderr.on("data", (chunk) => (log = (log + chunk).slice(-64 * 1024)));
   const line = await new Promise((fulfil, reject) => {

@@ -1,11 +1,10 @@
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
-import { chmodSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { startServe } from "../../support/engine.mjs";
+import { startServe, startServeAsNobody } from "../../support/engine.mjs";
 import { expect, row, test } from "../fixtures.mjs";
 
 /** The dockerd of one data folder, among all there may be on this machine. */
@@ -56,14 +55,16 @@ test("without an engine the page says so, and why", async ({ page }) => {
 });
 
 test("a socket that may not be opened is named as that", async ({ page }) => {
-  test.skip(process.getuid?.() === 0 && !process.env.BERTH_TEST_USER, "root may open every socket: the unit test of the client covers it");
   const folder = mkdtempSync(join(tmpdir(), "berth-denied-"));
-  const server = createServer().listen(join(folder, "engine.sock"));
+  chmodSync(folder, 0o777);
+  const server = createServer();
+  await new Promise((fulfil) => server.listen(join(folder, "engine.sock"), fulfil));
   chmodSync(join(folder, "engine.sock"), 0);
-  const serve = await startServe("--data", folder, "--engine", `unix://${folder}/engine.sock`);
+  const serve = await startServeAsNobody("--data", join(folder, "data"), "--engine", `unix://${folder}/engine.sock`);
   try {
     await page.goto(serve.link);
     await expect(page.getByTestId("empty-state")).toContainText(/permission/i);
+    await expect(page.getByTestId("empty-state")).toContainText(/docker group/i);
   } finally {
     await serve.stop();
     server.close();

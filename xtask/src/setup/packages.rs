@@ -93,6 +93,8 @@ pub(crate) const PACKAGES: &[Package] = &[
         AnyPath(&["/bin/busybox", "/usr/sbin/busybox"]),
     ),
     Package::new(EngineTests, ["iptables", "iptables-nft", "iptables"], Program("iptables")),
+    Package::new(EngineTests, ["curl", "curl", "curl"], Program("curl")),
+    Package::new(EngineTests, ["python3", "python3", "python"], Program("python3")),
     Package::new(EngineTests, ["procps", "procps-ng", "procps-ng"], Program("ps")),
     Package::new(
         BrowserTests,

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # The bundled engine for real: as root, with a built appliance, `docker`, `curl`, python3 and a static busybox.
-#   crates/vm/tests/native.sh [folder of berth and berth-guest] [rounds]
+#   tests/engine/native.sh [folder of berth and berth-guest] [rounds]
 # It makes engines of its own in a temporary folder and fails unless nothing of them is left.
 set -euo pipefail
 
-programs=$(realpath "${1:-"$(dirname "$0")/../../../target/debug"}")
+programs=$(realpath "${1:-"$(dirname "$0")/../../target/debug"}")
 rounds=${2:-10}
 work=$(mktemp -d /tmp/berth-native-XXXXXX)
 berth=$programs/berth

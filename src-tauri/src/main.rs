@@ -11,7 +11,6 @@ use std::process::ExitCode;
 use berth_app::wire::Host;
 use berth_app::{App, Config};
 use clap::Parser as _;
-use tauri::Manager as _;
 
 fn main() -> ExitCode {
     let arguments = arguments::Arguments::parse();
@@ -21,12 +20,18 @@ fn main() -> ExitCode {
         .init();
 
     let config = Config { host: Host::Desktop, engine: arguments.engine_choice(), data: arguments.data };
+    let (app, background) = match tauri::async_runtime::block_on(async { App::start(config) }) {
+        Ok(started) => started,
+        Err(error) => {
+            tracing::error!(%error, "Berth could not start");
+            return ExitCode::FAILURE;
+        }
+    };
     let ran = tauri::Builder::default()
+        .manage(app)
+        .manage(background)
         .invoke_handler(tauri::generate_handler![rpc::rpc])
-        .setup(move |desktop| {
-            let (app, background) = tauri::async_runtime::block_on(async { App::start(config) })?;
-            desktop.manage(app);
-            desktop.manage(background);
+        .setup(|desktop| {
             window::open(desktop.handle())?;
             Ok(())
         })

@@ -153,7 +153,7 @@ try {
     const call = async (client, cmd, payload) => {
       const response = await fetch("/rpc", {
         method: "POST",
-        headers: { "Content-Type": "application/json" },
+        headers: { "Content-Type": "application/json", "X-Berth-Page": sessionStorage.getItem("berth.page") },
         body: JSON.stringify({ cmd, payload, client }),
       });
       return response.json();

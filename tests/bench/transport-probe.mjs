@@ -2,6 +2,7 @@
 export function probe() {
   const client = crypto.randomUUID();
   const tauri = window.__TAURI_INTERNALS__;
+  const page = sessionStorage.getItem("berth.page") ?? "";
   const state = { lines: 0, dropped: 0, disorder: 0, blocked: 0, longest: 0, begun: 0, seen: new Map(), at: new Map(), expected: new Map() };
 
   async function call(cmd, payload, requestId) {
@@ -9,7 +10,7 @@ export function probe() {
     if (tauri) return tauri.invoke("rpc", { request });
     const response = await fetch("/rpc", {
       method: "POST",
-      headers: { "Content-Type": "application/json" },
+      headers: { "Content-Type": "application/json", "X-Berth-Page": page },
       body: JSON.stringify(request),
     });
     const body = await response.json();
@@ -21,7 +22,7 @@ export function probe() {
   async function poll(payload) {
     if (tauri) return call("session_poll", payload);
     if (!socket) {
-      socket = new WebSocket(`ws://${location.host}/ws?client=${client}`);
+      socket = new WebSocket(`ws://${location.host}/ws?client=${client}`, ["berth", `page.${page}`]);
       await new Promise((fulfil) => (socket.onopen = fulfil));
     }
     return new Promise((fulfil) => {

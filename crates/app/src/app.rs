@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use berth_engine::Endpoint;
 use berth_store::Store;
@@ -109,8 +108,11 @@ impl App {
                 }
             }
         }));
-        if config.engine == (EngineChoice::Bundled { start: true }) {
-            crate::engines::start_bundled(&app);
+        if config.engine == (EngineChoice::Bundled { start: true })
+            && let Some(engine) = app.engines.bundled()
+        {
+            // Its fate is an operation of the world, where every page sees it.
+            let _ = crate::engines::start_bundled(&app, &engine);
         }
         Ok((app, Background { _sweeper: sweeper, _engines: engines }))
     }
@@ -127,9 +129,6 @@ pub(crate) async fn blocking<T: Send + 'static>(
 ) -> Result<T, crate::AppError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(outcome) => Ok(outcome?),
-        Err(_) => Err(crate::AppError::Gone { what: "The database" }),
+        Err(panic) => Err(crate::AppError::Internal { what: format!("the database's task: {panic}") }),
     }
 }
-
-// A lease must outlive the longest poll's silence, or a quiet page would lose its streams.
-const _: () = assert!(LEASE.as_secs() > Duration::from_secs(20).as_secs());

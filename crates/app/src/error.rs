@@ -53,6 +53,12 @@ pub enum AppError {
     /// The bundled engine could not be started or stopped.
     #[error("{0}")]
     Vm(#[from] berth_vm::Error),
+    /// A defect of Berth's own.
+    #[error("Something went wrong inside Berth")]
+    Internal {
+        /// What, for the log.
+        what: String,
+    },
     /// Berth's own database refused.
     #[error("The settings could not be read or saved")]
     Store(#[from] berth_store::Error),
@@ -71,6 +77,14 @@ impl From<AppError> for WireError {
                 Self::new(Code::Conflict, message).with_hint("Close some pages or tabs that you do not need.")
             }
             AppError::Engine { source, .. } => engine_error(message, &source),
+            AppError::Internal { what } => Self::new(Code::Internal, message).with_detail(what),
+            AppError::Vm(berth_vm::Error::NeedsRoot) => {
+                Self::new(Code::EnginePermission, "The engine Berth brings needs root to make its namespaces")
+                    .with_hint("Run `sudo berth engine start`, or show an engine that runs already with --engine URL.")
+            }
+            AppError::Store(berth_store::Error::Settings) => {
+                Self::new(Code::Invalid, "The settings are too large to be saved")
+            }
             AppError::Vm(berth_vm::Error::Failed(failure)) => engine_failure(&failure),
             AppError::Vm(source) => {
                 Self::new(Code::Engine, "The engine could not be started or stopped").with_detail(full_text(&source))

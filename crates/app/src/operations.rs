@@ -53,9 +53,7 @@ where
         command: subject.command,
     };
     app.world.edit(|edit| {
-        if let Some(key) = &subject.container {
-            edit.supersede(key);
-        }
+        edit.supersede(&row.engine, row.container.as_ref());
         edit.set_operation(row.clone());
     });
 

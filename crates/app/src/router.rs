@@ -120,7 +120,7 @@ fn decode<T: DeserializeOwned>(payload: Value) -> Result<T, AppError> {
 fn encode<T: Serialize>(response: &T) -> Result<Arc<str>, AppError> {
     serde_json::to_string(response)
         .map(Arc::from)
-        .map_err(|error| AppError::Invalid { reason: format!("the response could not be written: {error}") })
+        .map_err(|error| AppError::Internal { what: format!("the response could not be written: {error}") })
 }
 
 macro_rules! define_router {

@@ -7,12 +7,13 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use berth_wire::{Ack, ClientId, Frame, FrameBody, SessionPollReq, SessionPollRes, StreamId};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::clock::number_of_this_process;
 use crate::error::AppError;
 use crate::queue::DropOldestWithGap;
 use crate::world::World;
@@ -24,7 +25,10 @@ const SESSIONS: usize = 64;
 /// Streams of one page at once.
 const STREAMS: usize = 64;
 /// The longest a poll may wait.
-const WAIT_LIMIT: Duration = Duration::from_secs(60);
+const WAIT_LIMIT: Duration = Duration::from_secs(20);
+const _: () = assert!(LEASE.as_secs() > WAIT_LIMIT.as_secs(), "a page that waits must not lose its lease");
+/// When there are too many, a page that has been silent for this long gives way.
+const SILENT: Duration = Duration::from_secs(5);
 /// The most one poll may ask for.
 const BYTES_LIMIT: usize = 1024 * 1024;
 /// What one stream gets before it is the next one's turn.
@@ -80,8 +84,7 @@ pub(crate) enum Source {
 impl Sessions {
     pub(crate) fn new() -> Self {
         // Ids of an earlier process must not be taken for ours by a page that outlived it.
-        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
-        Self { sessions: Mutex::default(), next_stream: AtomicU64::new((seconds & 0xffff_ffff) << 20) }
+        Self { sessions: Mutex::default(), next_stream: AtomicU64::new(number_of_this_process()) }
     }
 
     fn sessions(&self) -> MutexGuard<'_, HashMap<ClientId, Arc<Session>>> {
@@ -93,6 +96,14 @@ impl Sessions {
         let mut sessions = self.sessions();
         if let Some(session) = sessions.get(client) {
             return Ok(session.clone());
+        }
+        if sessions.len() >= SESSIONS {
+            let polled = |session: &Session| session.inner().last_poll;
+            let quietest = sessions.iter().min_by_key(|(_, session)| polled(session));
+            let quietest = quietest.filter(|(_, session)| polled(session).elapsed() > SILENT);
+            if let Some(client) = quietest.map(|(client, _)| client.clone()) {
+                sessions.remove(&client);
+            }
         }
         if sessions.len() >= SESSIONS {
             return Err(AppError::TooMany { what: "pages" });

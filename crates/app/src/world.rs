@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use berth_wire::{
-    ContainerKey, ContainerRow, EngineId, EngineRow, OperationId, OperationPhase, OperationRow, WorldPatch,
+    ContainerId, ContainerKey, ContainerRow, EngineId, EngineRow, OperationId, OperationPhase, OperationRow, WorldPatch,
 };
 use tokio::sync::watch;
 
@@ -57,7 +57,10 @@ pub(crate) struct Edit<'world> {
 
 impl World {
     pub(crate) fn new() -> Self {
-        Self { state: Mutex::new(State::default()), revision: watch::Sender::new(0) }
+        // A page that outlived an earlier process must not have its revision taken for one of ours.
+        let first = crate::clock::number_of_this_process();
+        let state = State { revision: first, forgotten: first, ..State::default() };
+        Self { state: Mutex::new(state), revision: watch::Sender::new(first) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -189,16 +192,16 @@ impl Edit<'_> {
         }
     }
 
-    /// Failed operations on the same container are answered by a new one and go.
-    pub(crate) fn supersede(&mut self, key: &ContainerKey) {
+    /// Failed operations on the same container, or on the engine itself, are answered by a new one and go.
+    pub(crate) fn supersede(&mut self, engine: &EngineId, container: Option<&ContainerId>) {
         let stale: Vec<OperationId> = self
             .state
             .operations
             .values()
             .filter(|stamped| {
                 stamped.row.phase == OperationPhase::Failed
-                    && stamped.row.engine == key.engine
-                    && stamped.row.container.as_ref() == Some(&key.id)
+                    && stamped.row.engine == *engine
+                    && stamped.row.container.as_ref() == container
             })
             .map(|stamped| stamped.row.id)
             .collect();

@@ -35,7 +35,10 @@ pub(crate) fn run(arguments: Serve) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return crate::fail(&error),
     };
-    match runtime.block_on(serve(arguments)) {
+    let served = runtime.block_on(serve(arguments));
+    // What still waits, for an engine to stop or for a name to be looked up, is not waited for.
+    runtime.shutdown_background();
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => crate::fail(error.as_ref()),
     }

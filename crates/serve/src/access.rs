@@ -42,21 +42,34 @@ impl fmt::Debug for Token {
     }
 }
 
+/// Carries the page's secret in a call.
+const PAGE_HEADER: &str = "x-berth-page";
+/// Carries it in a WebSocket's list of protocols.
+const PAGE_PROTOCOL: &str = "page.";
+/// The protocol a WebSocket speaks.
+pub(crate) const PROTOCOL: &str = "berth";
+
 /// What is let in.
 #[derive(Debug)]
 pub(crate) struct Access {
+    /// What the user was shown; opens everything.
     token: Token,
+    /// Name of the cookie.
     cookie: String,
+    /// Its value. A browser sends it to every port of this machine, so it is worth nothing without [`Self::page`].
+    browser: Token,
+    /// What the page keeps in its own storage, which no other port can read.
+    page: Token,
     hosts: [String; 2],
     origins: [String; 2],
 }
 
 impl Access {
-    pub(crate) fn new(port: u16, token: Token) -> Self {
+    pub(crate) fn new(port: u16, token: Token, browser: Token, page: Token) -> Self {
         let hosts = [format!("127.0.0.1:{port}"), format!("localhost:{port}")];
         let origins = hosts.clone().map(|host| format!("http://{host}"));
         // Cookies do not tell ports apart: another Berth on this machine has its own name.
-        Self { token, cookie: format!("berth-{port}"), hosts, origins }
+        Self { token, cookie: format!("berth-{port}"), browser, page, hosts, origins }
     }
 
     fn refuse(&self, method: &Method, path: &str, headers: &HeaderMap) -> Option<Response> {
@@ -71,11 +84,11 @@ impl Access {
             return Some(forbidden("Another site may not call Berth", "Open Berth in a tab of its own."));
         }
         if matches!(text(header::HeaderName::from_static("sec-fetch-site")), Some("cross-site" | "same-site"))
-            && (method != Method::GET || is_protected(path))
+            && (path == "/session" || is_protected(method, path))
         {
             return Some(forbidden("Another site may not call Berth", "Open Berth in a tab of its own."));
         }
-        if is_protected(path) && !self.has_token(headers) {
+        if is_protected(method, path) && !self.has_token(headers) {
             let error = WireError::new(Code::Unauthorized, "This page has no access to Berth, or no longer")
                 .with_hint("Open the link that `berth serve` printed when it was started last.");
             return Some((StatusCode::UNAUTHORIZED, Json(error)).into_response());
@@ -91,18 +104,35 @@ impl Access {
         if let Some(bearer) = bearer {
             return self.token.is(bearer);
         }
+        self.has_page(headers) && self.has_cookie(headers)
+    }
+
+    /// In a header of its own, or among the protocols of a WebSocket, whose headers a page cannot choose.
+    fn has_page(&self, headers: &HeaderMap) -> bool {
+        let in_header = headers.get(PAGE_HEADER).and_then(|value| value.to_str().ok());
+        let in_protocols = headers
+            .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .find_map(|protocol| protocol.trim().strip_prefix(PAGE_PROTOCOL));
+        in_header.or(in_protocols).is_some_and(|page| self.page.is(page))
+    }
+
+    fn has_cookie(&self, headers: &HeaderMap) -> bool {
         headers
             .get_all(header::COOKIE)
             .iter()
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(';'))
             .filter_map(|pair| pair.trim().split_once('='))
-            .any(|(name, value)| name == self.cookie && self.token.is(value))
+            .any(|(name, value)| name == self.cookie && self.browser.is(value))
     }
 }
 
-fn is_protected(path: &str) -> bool {
-    matches!(path, "/rpc" | "/ws")
+/// Everything but the page's own files and the exchange that begins a session.
+fn is_protected(method: &Method, path: &str) -> bool {
+    path != "/session" && (!matches!(*method, Method::GET | Method::HEAD) || path == "/ws")
 }
 
 fn forbidden(message: &str, hint: &str) -> Response {
@@ -124,7 +154,7 @@ pub(crate) struct Begin {
     token: String,
 }
 
-/// Exchanges the token for a cookie that no script can read.
+/// Exchanges the token for a cookie that no script can read and a secret that no other port can read.
 pub(crate) async fn begin(State(shared): State<Shared>, Json(begin): Json<Begin>) -> Response {
     let access = &shared.access;
     if !access.token.is(&begin.token) {
@@ -132,8 +162,9 @@ pub(crate) async fn begin(State(shared): State<Shared>, Json(begin): Json<Begin>
             .with_hint("Open the link that `berth serve` printed when it was started last.");
         return (StatusCode::UNAUTHORIZED, Json(error)).into_response();
     }
-    let cookie = format!("{}={}; Path=/; HttpOnly; SameSite=Strict", access.cookie, access.token.reveal());
-    (StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response()
+    let cookie = format!("{}={}; Path=/; HttpOnly; SameSite=Strict", access.cookie, access.browser.reveal());
+    let page = Json(serde_json::json!({ "page": access.page.reveal() }));
+    (StatusCode::OK, [(header::SET_COOKIE, cookie)], page).into_response()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@ use super::*;
 const PORT: u16 = 4711;
 
 fn access() -> Access {
-    Access::new(PORT, Token("a".repeat(64)))
+    Access::new(PORT, Token("a".repeat(64)), Token("b".repeat(64)), Token("c".repeat(64)))
 }
 
 fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
@@ -56,15 +56,22 @@ fn foreign_origins_are_refused_even_with_the_token() {
 }
 
 #[test]
-fn a_call_needs_the_token() {
+fn a_call_needs_the_token_or_both_halves_of_a_session() {
     let host = ("host", "127.0.0.1:4711");
-    let cookie = format!("other=1; berth-{PORT}={}", "a".repeat(64));
-    let foreign = format!("berth-4712={}", "a".repeat(64));
-    assert_eq!(status("/rpc", &[host]), Some(StatusCode::UNAUTHORIZED));
-    assert_eq!(status("/rpc", &[host, ("authorization", "Bearer wrong")]), Some(StatusCode::UNAUTHORIZED));
-    assert_eq!(status("/rpc", &[host, ("cookie", &foreign)]), Some(StatusCode::UNAUTHORIZED));
-    assert_eq!(status("/rpc", &[host, ("cookie", &cookie)]), None);
-    assert_eq!(status("/index.html", &[host]), None, "the page itself holds no secret");
+    let cookie = format!("other=1; berth-{PORT}={}", "b".repeat(64));
+    let foreign = format!("berth-4712={}", "b".repeat(64));
+    let (page, protocols) = ("c".repeat(64), format!("berth, page.{}", "c".repeat(64)));
+    let refused = Some(StatusCode::UNAUTHORIZED);
+    assert_eq!(status("/rpc", &[host]), refused);
+    assert_eq!(status("/rpc", &[host, ("authorization", "Bearer wrong")]), refused);
+    assert_eq!(status("/rpc", &[host, ("cookie", &cookie)]), refused, "a cookie goes to every port of this machine");
+    assert_eq!(status("/rpc", &[host, ("x-berth-page", &page)]), refused);
+    assert_eq!(status("/rpc", &[host, ("cookie", &foreign), ("x-berth-page", &page)]), refused);
+    assert_eq!(status("/rpc", &[host, ("cookie", &cookie), ("x-berth-page", &page)]), None);
+    assert_eq!(status("/ws", &[host, ("cookie", &cookie), ("sec-websocket-protocol", &protocols)]), None);
+    assert_eq!(status("/new", &[host]), refused, "what is not known to be open is closed");
+    let page_itself = access().refuse(&Method::GET, "/index.html", &headers(&[host]));
+    assert!(page_itself.is_none(), "the page's files hold no secret");
 }
 
 #[test]

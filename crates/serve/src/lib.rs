@@ -66,7 +66,7 @@ impl Server {
             .map_err(|source| Error::Listen { port, source })?;
         let address = listener.local_addr().map_err(|source| Error::Listen { port, source })?;
         let token = Token::random()?;
-        let access = Arc::new(Access::new(address.port(), token.clone()));
+        let access = Arc::new(Access::new(address.port(), token.clone(), Token::random()?, Token::random()?));
         let shared = Shared { app, access: access.clone() };
         let router = Router::new()
             .route("/rpc", post(rpc::call))

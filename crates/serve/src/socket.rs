@@ -7,6 +7,7 @@ use berth_app::wire::{ClientId, Code, Command, RpcRequest, WireError};
 use serde::Deserialize;
 
 use crate::Shared;
+use crate::access::PROTOCOL;
 
 /// Polls are small: a few acknowledgements.
 const POLL_LIMIT: usize = 64 * 1024;
@@ -22,6 +23,7 @@ pub(crate) async fn open(
     upgrade: WebSocketUpgrade,
 ) -> Response {
     upgrade
+        .protocols([PROTOCOL])
         .max_message_size(POLL_LIMIT)
         .max_frame_size(POLL_LIMIT)
         .on_upgrade(move |socket| converse(shared, page.client, socket))
@@ -40,18 +42,34 @@ async fn converse(shared: Shared, client: ClientId, mut socket: WebSocket) {
                 return;
             }
         };
-        let answer = tokio::select! {
-            answer = answer(&shared, &client, &poll) => answer,
-            // A page that closes or goes away while its poll waits ends the poll.
-            interruption = socket.recv() => match interruption {
-                Some(Ok(Message::Text(newer))) => answer(&shared, &client, &newer).await,
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => answer(&shared, &client, &poll).await,
-                _ => return,
-            },
-        };
+        let Some(answer) = answer_or_gone(&shared, &client, poll, &mut socket).await else { return };
         if socket.send(Message::Text(Utf8Bytes::from(answer))).await.is_err() {
             return;
         }
+    }
+}
+
+/// Answers a poll, or the one that replaces it while it waits; `None` when the page goes away meanwhile.
+async fn answer_or_gone(
+    shared: &Shared,
+    client: &ClientId,
+    mut poll: Utf8Bytes,
+    socket: &mut WebSocket,
+) -> Option<String> {
+    loop {
+        poll = {
+            let mut waiting = std::pin::pin!(answer(shared, client, &poll));
+            loop {
+                tokio::select! {
+                    answer = &mut waiting => return Some(answer),
+                    message = socket.recv() => match message {
+                        Some(Ok(Message::Text(newer))) => break newer,
+                        Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                        _ => return None,
+                    },
+                }
+            }
+        };
     }
 }
 

@@ -81,11 +81,15 @@ async fn the_token_becomes_a_cookie_no_script_can_read() {
     let wrong = ask(&address, "POST /session", &headers, r#"{"token":"guess"}"#).await;
     assert!(wrong.starts_with("HTTP/1.1 401"), "{wrong}");
     let right = ask(&address, "POST /session", &headers, &format!(r#"{{"token":"{token}"}}"#)).await;
-    assert!(right.starts_with("HTTP/1.1 204"), "{right}");
+    assert!(right.starts_with("HTTP/1.1 200"), "{right}");
     let cookie = right.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
     assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
     let (pair, _) = cookie.split_once(';').unwrap();
+    let page = right.split('"').nth(3).unwrap();
+    assert!(!right.contains(&token), "the token itself is kept nowhere");
     let call = [headers[0], headers[1], ("Cookie", pair)];
+    assert!(ask(&address, "POST /rpc", &call, ABOUT).await.starts_with("HTTP/1.1 401"));
+    let call = [headers[0], headers[1], ("Cookie", pair), ("X-Berth-Page", page)];
     assert!(ask(&address, "POST /rpc", &call, ABOUT).await.starts_with("HTTP/1.1 200"));
 }
 

@@ -5,6 +5,8 @@
 
 mod migrations;
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -67,7 +69,11 @@ impl Store {
     /// When the folder cannot be made, the file is of a newer Berth, or SQLite refuses.
     pub fn open(path: &Path) -> Result<Opened, Error> {
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(|source| Error::Prepare { path: folder.to_owned(), source })?;
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)
+                .map_err(|source| Error::Prepare { path: folder.to_owned(), source })?;
         }
         match Self::open_once(path) {
             Ok(store) => Ok(Opened { store, set_aside: None }),

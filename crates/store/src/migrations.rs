@@ -1,6 +1,6 @@
 //! The schema, step by step. Steps are only ever added, never changed.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior};
 
 use crate::Error;
 
@@ -10,11 +10,12 @@ const STEPS: &[&str] =
 /// Brings the file to the newest version.
 pub(crate) fn apply(connection: &mut Connection) -> Result<(), Error> {
     let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
-    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    // Read under the write lock: another Berth may be opening the same new file.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if found > known {
         return Err(Error::Newer { found, known });
     }
-    let transaction = connection.transaction()?;
     for step in STEPS.iter().skip(usize::try_from(found).unwrap_or(0)) {
         transaction.execute_batch(step)?;
     }

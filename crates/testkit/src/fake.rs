@@ -44,6 +44,8 @@ pub struct FakeContainer {
 #[derive(Debug)]
 struct State {
     containers: BTreeMap<String, FakeContainer>,
+    /// Containers made so far.
+    made: u64,
     /// Calls that changed a container.
     changes: u64,
     behaviour: Behaviour,
@@ -79,6 +81,7 @@ impl FakeEngine {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 containers: BTreeMap::new(),
+                made: 0,
                 changes: 0,
                 behaviour: Behaviour { log_rate: 0, refuse: None },
             }),
@@ -102,7 +105,8 @@ impl FakeEngine {
     /// Adds a container and tells of it; gives its id.
     pub fn add(&self, container: FakeContainer) -> String {
         let mut state = self.shared.state();
-        let number = state.containers.len() as u64;
+        let number = state.made;
+        state.made += 1;
         let id = format!("{:016x}{number:048x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1 << 63);
         let name = container.name.clone();
         state.containers.insert(id.clone(), container);

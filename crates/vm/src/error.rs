@@ -67,6 +67,9 @@ pub enum Error {
         /// The end of its log.
         log: Vec<String>,
     },
+    /// Somebody stopped it before it was ready.
+    #[error("the engine was stopped while it was starting; start it again if that was not meant")]
+    StoppedMeanwhile,
     /// The engine did not start.
     #[error("the engine failed while {}: {}; {}", .0.stage, .0.cause, .0.fix)]
     Failed(Box<Failure>),

@@ -50,12 +50,15 @@ async fn find_or_spawn(paths: &EnginePaths) -> Result<Status, Error> {
         match ControlClient::connect(paths).await {
             Ok(client) => {
                 let mut statuses = client.watch().await?;
+                let mut starting = false;
                 while let Some(status) = statuses.recv().await {
-                    if status.is_usable() {
-                        return Ok(status);
-                    }
-                    if status.state == State::Failed {
-                        return Err(Error::Failed(Box::new(status.error.unwrap_or_default())));
+                    match status.state {
+                        _ if status.is_usable() => return Ok(status),
+                        State::Failed => return Err(Error::Failed(Box::new(status.error.unwrap_or_default()))),
+                        State::Stopping | State::Stopped if starting => return Err(Error::StoppedMeanwhile),
+                        // On its way out before we came.
+                        State::Stopping | State::Stopped => {}
+                        _ => starting = true,
                     }
                 }
                 // It was on its way out, or was killed: the next round starts a new one.
@@ -161,6 +164,8 @@ async fn spawn(paths: &EnginePaths) -> Result<(), Error> {
         .args(["engine", "run", "--detached", "--data"])
         .arg(paths.data())
         .current_dir("/")
+        // Ctrl-C at a terminal is meant for the caller alone.
+        .process_group(0)
         // Its standard error is a file.
         .env("NO_COLOR", "1")
         .stdin(Stdio::null())

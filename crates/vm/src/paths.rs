@@ -35,7 +35,9 @@ impl EnginePaths {
             .or_else(|| variable("XDG_DATA_HOME").map(|folder| folder.join("berth")))
             .or_else(|| variable("HOME").map(|folder| folder.join(".local/share/berth")))
             .ok_or(Error::NoDataFolder)?;
-        Self::with_runtime(&data, variable("XDG_RUNTIME_DIR").filter(|path| path.is_dir()))
+        // Root has one place whatever session it works in: a desktop, ssh and cron must find the same engine.
+        let of_session = !nix::unistd::geteuid().is_root();
+        Self::with_runtime(&data, variable("XDG_RUNTIME_DIR").filter(|path| of_session && path.is_dir()))
     }
 
     pub(crate) fn with_runtime(data: &Path, runtime: Option<PathBuf>) -> Result<Self, Error> {

@@ -47,6 +47,8 @@ pub async fn run(paths: EnginePaths, options: RunOptions) -> Result<Status, Erro
     paths.create_runtime()?;
 
     let journal = Journal::new(&paths);
+    // Before anybody can ask: `Stopped` would be taken for the end.
+    journal.enter(State::Preparing);
     let (stop, stopping) = watch::channel(false);
     let control = ControlServer::start(&paths.control_socket(), journal.subscribe(), stop.clone())?;
     stop_on_signals(&stop)?;
@@ -56,7 +58,6 @@ pub async fn run(paths: EnginePaths, options: RunOptions) -> Result<Status, Erro
         let _ = stdout.write_all(LISTENING.as_bytes()).and_then(|()| stdout.flush());
     }
 
-    journal.enter(State::Preparing);
     let outcome = prepare_and_run(&paths, &journal, stopping).await;
     paths.remove_runtime();
     // Before the last word: whoever hears it may start the engine again at once.

@@ -84,11 +84,11 @@ text_id!(
 );
 text_id!(
     /// One window or page. Minted by the page; a new one on every load.
-    ClientId, "a client id (letters, digits, '-' or '_', at most 64)", |value| is_token(value, 64)
+    ClientId, "a client id (letters, digits, '-', '_' or '.', at most 64)", |value| is_token(value, 64)
 );
 text_id!(
     /// Makes a repeated `mutate` call recognisable.
-    RequestId, "a request id (letters, digits, '-' or '_', at most 64)", |value| is_token(value, 64)
+    RequestId, "a request id (letters, digits, '-', '_' or '.', at most 64)", |value| is_token(value, 64)
 );
 
 /// A container on one of several engines.

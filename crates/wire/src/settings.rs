@@ -15,7 +15,7 @@ pub struct Settings {
     pub containers_grouped: bool,
     /// Width of the detail panel in pixels.
     pub detail_width: Option<u32>,
-    /// The page's memory of columns, expansion and the like, one JSON text, at most 64 KiB.
+    /// The page's memory of columns, expansion and the like, one JSON text; all settings together take at most 128 KiB.
     pub layout: Option<String>,
 }
 

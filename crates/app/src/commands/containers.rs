@@ -138,5 +138,5 @@ fn checked_timeout(seconds: Option<u32>) -> Result<Option<u32>, AppError> {
 }
 
 fn with_timeout(verb: &str, timeout: Option<u32>) -> String {
-    timeout.map_or_else(|| verb.to_owned(), |seconds| format!("{verb} --timeout {seconds}"))
+    timeout.map_or_else(|| verb.to_owned(), |seconds| format!("{verb} --time {seconds}"))
 }

@@ -6,14 +6,12 @@ use crate::error::AppError;
 
 pub(crate) async fn engine_start(cx: Ctx, request: EngineReq) -> Result<OperationStarted, AppError> {
     let engine = cx.app.engines.get(&request.engine)?;
-    engine.require_bundled()?;
-    Ok(engines::start_bundled(&cx.app))
+    engines::start_bundled(&cx.app, &engine)
 }
 
 pub(crate) async fn engine_stop(cx: Ctx, request: EngineReq) -> Result<OperationStarted, AppError> {
     let engine = cx.app.engines.get(&request.engine)?;
-    engine.require_bundled()?;
-    Ok(engines::stop_bundled(&cx.app))
+    engines::stop_bundled(&cx.app, &engine)
 }
 
 pub(crate) async fn operation_dismiss(cx: Ctx, request: OperationDismissReq) -> Result<Done, AppError> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_vm::EnginePaths;
-use berth_vm::{ControlClient, State, Status};
+use berth_vm::{ControlClient, Status};
 use berth_wire::{OperationKind, OperationStarted};
 use tokio::sync::{Notify, watch};
 
@@ -15,47 +15,52 @@ use crate::operations::{self, Subject};
 use crate::shell_quote::quote;
 
 /// Starts the bundled engine unless it runs.
-pub(crate) fn start_bundled(app: &Arc<App>) -> OperationStarted {
-    change(app, OperationKind::EngineStart, "start", |paths| async move {
+pub(crate) fn start_bundled(app: &Arc<App>, engine: &Arc<Engine>) -> Result<OperationStarted, AppError> {
+    change(app, engine, OperationKind::EngineStart, "start", |paths| async move {
         berth_vm::start(&paths).await?;
         Ok(())
     })
 }
 
 /// Stops the bundled engine and every container in it.
-pub(crate) fn stop_bundled(app: &Arc<App>) -> OperationStarted {
-    change(app, OperationKind::EngineStop, "stop", |paths| async move {
+pub(crate) fn stop_bundled(app: &Arc<App>, engine: &Arc<Engine>) -> Result<OperationStarted, AppError> {
+    change(app, engine, OperationKind::EngineStop, "stop", |paths| async move {
         berth_vm::stop(&paths).await?;
         Ok(())
     })
 }
 
-fn change<W, F>(app: &Arc<App>, kind: OperationKind, verb: &str, work: W) -> OperationStarted
+fn change<W, F>(
+    app: &Arc<App>,
+    engine: &Arc<Engine>,
+    kind: OperationKind,
+    verb: &str,
+    work: W,
+) -> Result<OperationStarted, AppError>
 where
     W: FnOnce(EnginePaths) -> F + Send + 'static,
     F: Future<Output = Result<(), AppError>> + Send,
 {
-    let Some(engine) = app.engines.bundled() else {
-        return OperationStarted { operation: berth_wire::OperationId(0) };
+    let paths = engine.require_bundled()?.clone();
+    let subject = Subject {
+        engine: engine.id.clone(),
+        container: None,
+        target: engine.name.clone(),
+        kind,
+        command: format!("berth engine {verb} --data {}", quote(&paths.data().to_string_lossy())),
     };
-    let command = match &engine.paths {
-        Some(paths) => format!("berth engine {verb} --data {}", quote(&paths.data().to_string_lossy())),
-        None => format!("berth engine {verb}"),
-    };
-    let subject = Subject { engine: engine.id.clone(), container: None, target: engine.name.clone(), kind, command };
-    operations::start(app, subject, async move {
-        let paths = engine.require_bundled()?.clone();
+    let engine = engine.clone();
+    Ok(operations::start(app, subject, async move {
         engine.supervisor.look_again();
         let outcome = work(paths).await;
         engine.supervisor.look_again();
         engine.watch.retry_now();
         outcome
-    })
+    }))
 }
 
-/// How often and how long to look for a supervisor that is about to be there.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-const LOOK_TIMES: u32 = 50;
+/// A supervisor may be started or killed by anybody, and nothing tells of it; a look costs one connect(2).
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What the supervisor of the bundled engine says, and a way to look for it.
 #[derive(Debug)]
@@ -73,7 +78,17 @@ impl SupervisorView {
         self.status.subscribe()
     }
 
-    /// Looks for a supervisor now: one was started, or the engine began to answer.
+    fn tell(&self, status: Status) {
+        self.status.send_if_modified(|told| {
+            let news = told.as_ref() != Some(&status);
+            if news {
+                *told = Some(status);
+            }
+            news
+        });
+    }
+
+    /// Looks for a supervisor now: one was started or stopped.
     pub(crate) fn look_again(&self) {
         self.look.notify_one();
     }
@@ -82,27 +97,21 @@ impl SupervisorView {
 /// Follows the supervisor whenever there is one.
 pub(crate) async fn follow(engine: Arc<Engine>) {
     let Some(paths) = &engine.paths else { return };
-    let mut tries = 0;
+    let view = &engine.supervisor;
     loop {
         if let Ok(client) = ControlClient::connect(paths).await
             && let Ok(mut statuses) = client.watch().await
         {
-            tries = 0;
             while let Some(status) = statuses.recv().await {
-                let ready = matches!(status.state, State::Ready | State::Degraded);
-                engine.supervisor.status.send_replace(Some(status));
-                if ready {
+                let usable = status.is_usable();
+                view.tell(status);
+                if usable {
                     engine.watch.retry_now();
                 }
             }
         }
-        if tries == 0 {
-            engine.supervisor.status.send_replace(Some(berth_vm::status(paths).await));
-            engine.supervisor.look.notified().await;
-            tries = LOOK_TIMES;
-        } else {
-            tries -= 1;
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+        view.tell(berth_vm::status(paths).await);
+        // The time-out is the ordinary case, a start through this program the other.
+        let _ = tokio::time::timeout(LOOK_EVERY, view.look.notified()).await;
     }
 }

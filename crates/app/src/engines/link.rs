@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use berth_engine::{Container, ContainerId, Link, Snapshot};
 use berth_vm::{State, Status};
-use berth_wire::{ContainerKey, EngineRow, EngineStage, EngineState};
+use berth_wire::{Code, ContainerKey, EngineRow, EngineStage, EngineState};
 
 use super::Engine;
 use crate::app::App;
@@ -17,14 +17,11 @@ use crate::project;
 pub(crate) async fn project(app: Arc<App>, engine: Arc<Engine>) {
     let mut view = engine.store.subscribe();
     let mut supervisor = engine.supervisor.subscribe();
-    let mut shown: HashMap<ContainerId, Arc<Container>> = HashMap::new();
+    let mut shown: Arc<HashMap<ContainerId, Arc<Container>>> = Arc::default();
     let mut since = (EngineState::Starting, now_milliseconds());
     loop {
         let snapshot = view.borrow_and_update().clone();
         let status = supervisor.borrow_and_update().clone();
-        if matches!(snapshot.link, Link::Live { .. }) && status.as_ref().is_none_or(|status| !is_there(status)) {
-            engine.supervisor.look_again();
-        }
         let mut row = engine_row(&engine, &snapshot, status.as_ref());
         if row.state != since.0 {
             since = (row.state, now_milliseconds());
@@ -48,17 +45,13 @@ pub(crate) async fn project(app: Arc<App>, engine: Arc<Engine>) {
             }
             edit.set_engine(row);
         });
-        shown.clone_from(&snapshot.containers);
+        shown = snapshot.containers.clone();
 
         tokio::select! {
             changed = view.changed() => if changed.is_err() { return },
             changed = supervisor.changed() => if changed.is_err() { return },
         }
     }
-}
-
-fn is_there(status: &Status) -> bool {
-    status.state != State::Stopped
 }
 
 fn engine_row(engine: &Engine, snapshot: &Snapshot, status: Option<&Status>) -> EngineRow {
@@ -118,15 +111,18 @@ fn describe_supervisor(row: &mut EngineRow, status: &Status) {
     row.warnings.clone_from(&status.warnings);
     let live = row.state == EngineState::Ready;
     let state = match status.state {
+        // An engine that answers is not stopped, whatever its supervisor left behind.
+        State::Stopped | State::Failed if live => EngineState::Ready,
         State::Stopped => EngineState::Stopped,
         State::Preparing | State::Booting | State::Connecting => EngineState::Starting,
         State::Ready | State::Degraded if live => EngineState::Ready,
         State::Ready | State::Degraded if row.listed => EngineState::Lost,
+        State::Ready | State::Degraded if refuses_us(row) => EngineState::Failed,
         State::Ready | State::Degraded => EngineState::Starting,
         State::Stopping => EngineState::Stopping,
         State::Failed => EngineState::Failed,
     };
-    if matches!(state, EngineState::Ready) {
+    if state == EngineState::Ready && status.is_usable() {
         row.since = status.since_ms;
     } else if state != row.state {
         row.since = 0.0;
@@ -139,4 +135,9 @@ fn describe_supervisor(row: &mut EngineRow, status: &Status) {
         _ => row.error = None,
     }
     row.state = state;
+}
+
+/// It answers, and waiting will not make it more willing.
+fn refuses_us(row: &EngineRow) -> bool {
+    row.error.as_ref().is_some_and(|error| error.code != Code::EngineUnreachable)
 }

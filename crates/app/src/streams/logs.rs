@@ -17,6 +17,8 @@ type View = tokio::sync::watch::Receiver<Arc<Snapshot>>;
 
 /// Pause after a broken stream.
 const RETRY: Duration = Duration::from_millis(200);
+/// It doubles up to this.
+const RETRY_LIMIT: Duration = Duration::from_secs(5);
 
 /// Reads until the container is gone or the page is, following it over restarts.
 pub(crate) async fn feed(engine: Arc<Engine>, request: LogsOpenReq, queue: Arc<DropOldestWithGap>, wake: Arc<Notify>) {
@@ -33,7 +35,9 @@ async fn read(engine: &Engine, request: &LogsOpenReq, queue: &DropOldestWithGap,
     let mut view = engine.store.subscribe();
     let mut options =
         LogOptions { follow: request.follow, tail: Some(request.tail), timestamps: true, ..LogOptions::default() };
+    let mut pause = RETRY;
     loop {
+        let since = options.since;
         let run = match read_one_run(engine, &reference, &mut options, queue, wake).await {
             Ok(_) if !request.follow => return FrameBody::End,
             Ok(started) => Some(started),
@@ -41,8 +45,10 @@ async fn read(engine: &Engine, request: &LogsOpenReq, queue: &DropOldestWithGap,
             Err(error) if error.is_unreachable() || error.is_retryable() => None,
             Err(error) => return FrameBody::Failed(engine_error("The log could not be read", &error)),
         };
-        // What comes later must not be cut off by the tail of the beginning.
-        options.tail = None;
+        if options.since.is_some() {
+            // What comes later must not be cut off by the tail of the beginning.
+            options.tail = None;
+        }
         let note = match run {
             Some(started) => {
                 if !started_again(&mut view, id, started).await {
@@ -51,10 +57,19 @@ async fn read(engine: &Engine, request: &LogsOpenReq, queue: &DropOldestWithGap,
                 "the container was started again"
             }
             None => {
-                // The stream may break before the watch notices that the engine is gone.
-                tokio::time::sleep(RETRY).await;
+                if options.since != since {
+                    pause = RETRY;
+                }
+                // The stream may break before the watch notices that the engine is gone, or the engine may live and
+                // only refuse its logs.
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(RETRY_LIMIT);
+                let was_lost = !view.borrow().link.is_live();
                 if !answers_again(&mut view, id).await {
                     return FrameBody::End;
+                }
+                if !was_lost {
+                    continue;
                 }
                 "the engine answers again"
             }
@@ -78,8 +93,9 @@ async fn read_one_run(
     let mut lines = std::pin::pin!(lines);
     while let Some(batch) = lines.next().await {
         let batch = batch?;
-        if let Some(nanos) = batch.iter().rev().find_map(|line| line.nanos) {
-            options.since = Some(nanos.saturating_add(1));
+        // The newest, not the last: the times of the two outputs interleave.
+        if let Some(nanos) = batch.iter().filter_map(|line| line.nanos).max() {
+            options.since = options.since.max(Some(nanos.saturating_add(1)));
         }
         queue.push(batch.into_iter().map(wire_line));
         wake.notify_waiters();

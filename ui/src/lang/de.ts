@@ -24,6 +24,7 @@ export const de: Text = {
   more: 'Weitere Aktionen',
   none: 'Keine',
   loading: 'Lädt…',
+  showAll: (characters) => `Alle ${count(characters)} Zeichen zeigen`,
   of: (part, whole) => `${count(part)} von ${count(whole)}`,
 
   app: {

@@ -28,6 +28,7 @@ export const en = {
   more: 'More actions',
   none: 'None',
   loading: 'Loading…',
+  showAll: (characters: number): string => `Show all ${count(characters)} characters`,
   of: (part: number, whole: number): string => `${count(part)} of ${count(whole)}`,
 
   app: {

@@ -3,19 +3,28 @@ import { CallError, toCallError } from './errors'
 import type { Carrier } from './types'
 
 const UNREACHABLE = 'Berth does not answer.'
+const PAGE = 'berth.page'
 
-/** Turns the token of a `berth serve` link into a cookie, and takes it out of the address. */
+/** The half of the session that no other port of this machine can read; the cookie alone is worth nothing. */
+function pageSecret(): string {
+  return sessionStorage.getItem(PAGE) ?? ''
+}
+
+/** Turns the token of a `berth serve` link into a session, and takes it out of the address. */
 export async function exchangeToken(): Promise<void> {
   const found = /^#t=([^&/]+)/.exec(location.hash)
   if (!found?.[1]) return
   const token = decodeURIComponent(found[1])
   history.replaceState(null, '', location.pathname + location.search)
-  await fetch('./session', {
+  const response = await fetch('./session', {
     method: 'POST',
     credentials: 'same-origin',
     headers: { 'Content-Type': 'application/json' },
     body: JSON.stringify({ token }),
   })
+  if (!response.ok) return
+  const { page } = (await response.json()) as { page?: unknown }
+  if (typeof page === 'string') sessionStorage.setItem(PAGE, page)
 }
 
 interface PollAnswer {
@@ -38,7 +47,7 @@ export class HttpCarrier implements Carrier {
       response = await fetch('./rpc', {
         method: 'POST',
         credentials: 'same-origin',
-        headers: { 'Content-Type': 'application/json' },
+        headers: { 'Content-Type': 'application/json', 'X-Berth-Page': pageSecret() },
         body: JSON.stringify(request),
       })
     } catch {
@@ -98,7 +107,7 @@ export class HttpCarrier implements Carrier {
     address.hash = ''
     address.search = ''
     address.searchParams.set('client', this.#client)
-    const socket = new WebSocket(address)
+    const socket = new WebSocket(address, ['berth', `page.${pageSecret()}`])
     const opened = await new Promise<boolean>((resolve) => {
       socket.addEventListener('open', () => resolve(true), { once: true })
       socket.addEventListener('close', () => resolve(false), { once: true })

@@ -22,6 +22,6 @@ containersGrouped: boolean,
  */
 detailWidth: number | null, 
 /**
- * The page's memory of columns, expansion and the like, one JSON text, at most 64 KiB.
+ * The page's memory of columns, expansion and the like, one JSON text; all settings together take at most 128 KiB.
  */
 layout: string | null, };

@@ -57,7 +57,7 @@ export const MUTATING: ReadonlySet<keyof Rpc> = new Set<keyof Rpc>([
   "settings_write",
 ]);
 
-export const WIRE = "e84ebd1d52bc9f2e";
+export const WIRE = "1240b9ccfbbf5c10";
 
 export const LOG_STDERR = 1;
 export const LOG_CUT = 2;

@@ -141,3 +141,71 @@ fn describe_supervisor(row: &mut EngineRow, status: &Status) {
 fn refuses_us(row: &EngineRow) -> bool {
     row.error.as_ref().is_some_and(|error| error.code != Code::EngineUnreachable)
 }
+
+#[cfg(test)]
+mod tests {
+    use berth_wire::{EngineKind, WireError};
+
+    use super::*;
+
+    fn row(state: EngineState, listed: bool) -> EngineRow {
+        EngineRow {
+            id: "bundled".parse().unwrap(),
+            name: "Berth engine".into(),
+            kind: EngineKind::Bundled,
+            endpoint: String::new(),
+            state,
+            since: 1.0,
+            error: matches!(state, EngineState::Lost | EngineState::Failed)
+                .then(|| WireError::new(Code::EngineUnreachable, "no answer")),
+            stages: Vec::new(),
+            version: None,
+            api_version: None,
+            platform: None,
+            processors: None,
+            memory_bytes: None,
+            warnings: Vec::new(),
+            listed,
+        }
+    }
+
+    fn seen(supervisor: State, link: EngineState, listed: bool) -> EngineRow {
+        let mut row = row(link, listed);
+        describe_supervisor(&mut row, &Status { state: supervisor, since_ms: 7.0, ..Status::default() });
+        row
+    }
+
+    #[test]
+    fn an_engine_that_answers_is_ready_whatever_its_supervisor_left_behind() {
+        for supervisor in [State::Stopped, State::Failed, State::Ready, State::Degraded] {
+            let row = seen(supervisor, EngineState::Ready, true);
+            assert_eq!(row.state, EngineState::Ready, "supervisor {supervisor:?}");
+            assert_eq!(row.error, None);
+        }
+    }
+
+    #[test]
+    fn an_engine_that_does_not_answer_is_what_its_supervisor_says() {
+        for (supervisor, listed, wanted) in [
+            (State::Stopped, true, EngineState::Stopped),
+            (State::Preparing, false, EngineState::Starting),
+            (State::Booting, true, EngineState::Starting),
+            (State::Ready, false, EngineState::Starting),
+            (State::Degraded, true, EngineState::Lost),
+            (State::Stopping, true, EngineState::Stopping),
+            (State::Failed, true, EngineState::Failed),
+        ] {
+            let link = if listed { EngineState::Lost } else { EngineState::Failed };
+            assert_eq!(seen(supervisor, link, listed).state, wanted, "supervisor {supervisor:?}, listed {listed}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_not_taken_for_a_start_that_takes_long() {
+        let mut refused = row(EngineState::Failed, false);
+        refused.error = Some(WireError::new(Code::EnginePermission, "not for you"));
+        describe_supervisor(&mut refused, &Status { state: State::Ready, ..Status::default() });
+        assert_eq!(refused.state, EngineState::Failed);
+        assert!(refused.error.is_some(), "and the reason is kept");
+    }
+}

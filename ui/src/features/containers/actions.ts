@@ -114,7 +114,11 @@ export function killAndRemove(container: Container): void {
 }
 
 export function dismissOperation(operation: number): void {
-  call('operation_dismiss', { operation }).catch((error: unknown) => toasts.complain(toWireError(error).message))
+  call('operation_dismiss', { operation }).catch((error: unknown) => {
+    const { code, message } = toWireError(error)
+    // Gone already is what was asked for.
+    if (code !== 'not_found') toasts.complain(message)
+  })
 }
 
 export function dismissFailure(container: Container): void {

@@ -76,6 +76,10 @@ export function coloursOf(style: AnsiStyle | null, dark: boolean): { front: stri
   if (!style) return { front: null, back: null }
   const front = literal(style.inverse ? style.background : style.foreground)
   const back = literal(style.inverse ? style.foreground : style.background)
+  // What is written on a colour of its own needs ink that shows on it.
+  if (back !== null && (style.inverse ? style.background : style.foreground) === null) {
+    return { front: inkOn(back), back }
+  }
   // A colour chosen for somebody else's background is made readable on this page's.
   return { front: front !== null && back === null ? readable(front, dark) : front, back }
 }
@@ -109,6 +113,11 @@ export function readable(colour: string, dark: boolean): string {
   if (known.size >= KNOWN_AT_MOST) known.clear()
   known.set(key, answer)
   return answer
+}
+
+function inkOn(colour: string): string {
+  const channels = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16) || 0)
+  return luminance(channels) > 0.18 ? '#000000' : '#ffffff'
 }
 
 function luminance(channels: readonly number[]): number {

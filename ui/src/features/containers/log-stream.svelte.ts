@@ -5,6 +5,9 @@ import type { ContainerKey, FrameBody, LogLine, WireError } from '../../wire'
 
 export const TAIL_LINES = 1_000
 
+/** A log that says nothing for so long after it was opened has nothing to say. */
+const SILENT_MILLISECONDS = 300
+
 export type LogPhase = 'opening' | 'live' | 'ended' | 'failed'
 
 /** One container's log as the page reads it: the ring, how it goes, and a version that counts up once a frame. */
@@ -16,13 +19,18 @@ export class LogStream {
   cleared = $state(false)
   #subscription: Subscription
   #scheduled = false
+  #silence: ReturnType<typeof setTimeout> | undefined
   /** After opening again, what was shown already is left out. */
   #resumeAfter = 0
   #resumeTexts: Set<string> | null = null
 
   constructor(container: ContainerKey) {
     this.#subscription = subscribe({
-      open: () => call('logs_open', { container, tail: TAIL_LINES, follow: true }),
+      open: async () => {
+        const stream = await call('logs_open', { container, tail: TAIL_LINES, follow: true })
+        this.#awaitFirst()
+        return stream
+      },
       frame: (body) => this.#receive(body),
       refused: (error) => {
         this.error = error
@@ -34,6 +42,7 @@ export class LogStream {
   }
 
   close(): void {
+    clearTimeout(this.#silence)
     this.#subscription.close()
   }
 
@@ -46,6 +55,13 @@ export class LogStream {
     this.ring.clear()
     this.cleared = true
     this.version += 1
+  }
+
+  #awaitFirst(): void {
+    clearTimeout(this.#silence)
+    this.#silence = setTimeout(() => {
+      if (this.phase === 'opening') this.phase = 'live'
+    }, SILENT_MILLISECONDS)
   }
 
   #resume(): void {

@@ -99,7 +99,8 @@ export function statusOf(row: ContainerRow, now: number, text: Text): StatusText
       return {
         main: row.exitCode === null ? text.status.ended : text.status.exited(row.exitCode),
         note: join([why, when], ', '),
-        bad: endedBadly(row),
+        // When it ended is no news by itself.
+        bad: why !== '' && endedBadly(row),
       }
     }
     default:

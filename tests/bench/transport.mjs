@@ -108,6 +108,7 @@ async function measure(name, socket, { evaluate, reload, pid }) {
     "main thread blocked > 50 ms": `${count.blocked} times, longest ${Math.round(count.longest)} ms`,
     "PSS at start / end MB": `${memory[0].total.toFixed(0)} / ${last.total.toFixed(0)}`,
     "PSS slope MB/min (2nd half)": slope(memory).toFixed(2),
+    "PSS over time MB": memory.filter((_, i) => i % Math.ceil(memory.length / 10) === 0).map((s) => s.total.toFixed(0)).join(" "),
     "PSS by process MB": Object.entries(last.parts).map(([k, v]) => `${k} ${v.toFixed(0)}`).join(", "),
     "runs of a mutation sent during reload": repeated,
   };

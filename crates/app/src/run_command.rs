@@ -217,10 +217,10 @@ fn health_check(line: &mut Line, health: &HealthConfig) {
         }
         _ => {}
     }
-    line.number("--health-interval", health.interval, "ns");
-    line.number("--health-timeout", health.timeout, "ns");
+    line.duration("--health-interval", health.interval);
+    line.duration("--health-timeout", health.timeout);
     line.number("--health-retries", health.retries, "");
-    line.number("--health-start-period", health.start_period, "ns");
+    line.duration("--health-start-period", health.start_period);
 }
 
 struct Line {
@@ -251,6 +251,15 @@ impl Line {
             self.flag(name, true);
             self.word(value);
         }
+    }
+
+    /// In the largest unit that says it exactly.
+    fn duration(&mut self, name: &str, nanoseconds: i64) {
+        let (size, unit) = [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us")]
+            .into_iter()
+            .find(|(size, _)| nanoseconds % size == 0)
+            .unwrap_or((1, "ns"));
+        self.number(name, nanoseconds / size, unit);
     }
 
     fn number(&mut self, name: &str, number: i64, unit: &str) {
@@ -287,6 +296,15 @@ mod tests {
              --publish 127.0.0.1:8080:80 --env 'A=b c' --volume /data:/var/lib:ro --memory 536870912b --cpus 1.5 \
              --entrypoint nginx nginx:1 -g 'daemon off;'"
         );
+    }
+
+    #[test]
+    fn durations_are_said_in_the_largest_exact_unit() {
+        let text = line(
+            r#""Config":{"Image":"x","Healthcheck":{"Test":["CMD-SHELL","true"],"Interval":30000000000,
+                "Timeout":1500000000}},"HostConfig":{}"#,
+        );
+        assert!(text.contains("--health-cmd true --health-interval 30s --health-timeout 1500ms"), "{text}");
     }
 
     #[test]

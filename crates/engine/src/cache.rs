@@ -42,7 +42,7 @@ pub struct Container {
     pub status: String,
     /// What its health check says, if it has one.
     pub health: Option<Health>,
-    /// How its main process ended, while it does not run.
+    /// How its main process ended, while it does not run or is about to be started again.
     pub exit_code: Option<i32>,
     /// The kernel killed it for want of memory.
     pub out_of_memory: bool,
@@ -103,7 +103,7 @@ impl Container {
             finished: None,
             state: summary.state,
             health: health_of_status(&summary.status),
-            exit_code: if summary.state.is_alive() { None } else { exit_code_of_status(&summary.status) },
+            exit_code: exit_code_of_status(&summary.status),
             status: summary.status,
             out_of_memory: false,
             error: None,
@@ -121,7 +121,8 @@ impl Container {
         let name = inspect.plain_name().to_owned();
         let state = inspect.state;
         let never_ran = state.started_at.is_none() && state.exit_code == 0;
-        let exit_code = (!state.status.is_alive() && !never_ran).then(|| saturated(state.exit_code));
+        let has_process = matches!(state.status, ContainerState::Running | ContainerState::Paused);
+        let exit_code = (!has_process && !never_ran).then(|| saturated(state.exit_code));
         let health = state.health.and_then(|health| Health::from_word(&health.status));
         Self {
             id: inspect.id,
@@ -213,9 +214,10 @@ fn command_line(path: &str, args: &[String]) -> String {
     line
 }
 
-/// The code in `Exited (137) 3 hours ago`.
+/// The code in `Exited (137) 3 hours ago` and `Restarting (1) 2 seconds ago`.
 fn exit_code_of_status(status: &str) -> Option<i32> {
-    let (code, _) = status.strip_prefix("Exited (")?.split_once(')')?;
+    let rest = status.strip_prefix("Exited (").or_else(|| status.strip_prefix("Restarting ("))?;
+    let (code, _) = rest.split_once(')')?;
     code.parse().ok()
 }
 
@@ -365,7 +367,7 @@ mod tests {
         };
         assert_eq!(row("exited", "Exited (137) 3 hours ago"), (Some(137), None));
         assert_eq!(row("exited", "Exited (x"), (None, None));
-        assert_eq!(row("restarting", "Restarting (1) 2 seconds ago"), (None, None));
+        assert_eq!(row("restarting", "Restarting (1) 2 seconds ago"), (Some(1), None));
         assert_eq!(row("running", "Up 3 hours (healthy)"), (None, Some(Health::Healthy)));
         assert_eq!(row("running", "Up 1 second (health: starting)"), (None, Some(Health::Starting)));
         assert_eq!(row("paused", "Up 1 second (Paused)"), (None, None));

@@ -27,7 +27,7 @@ pub struct ContainerRow {
     pub status: String,
     /// What its health check says, where it has one.
     pub health: Option<Health>,
-    /// How the main process ended, for a container that is not running.
+    /// How the main process ended, for a container that is not running or is being restarted.
     pub exit_code: Option<i32>,
     /// The kernel killed it for want of memory.
     pub out_of_memory: bool,

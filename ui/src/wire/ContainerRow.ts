@@ -42,7 +42,7 @@ status: string,
  */
 health: Health | null, 
 /**
- * How the main process ended, for a container that is not running.
+ * How the main process ended, for a container that is not running or is being restarted.
  */
 exitCode: number | null, 
 /**

@@ -7,7 +7,7 @@
 // What is measured: the echo of a mutation (call until its world patch is there), idle and during the flood; lines that
 // arrive and lines that are reported as left out; memory (PSS) of Berth and of the web view over time; how long the
 // page's main thread is blocked; and whether a mutation runs once when the page reloads in the middle of it.
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import http from "node:http";
 import { createRequire } from "node:module";
@@ -16,6 +16,13 @@ import { join } from "node:path";
 
 import { desktop, fakeEngine, startServe } from "../support/engine.mjs";
 import { probe } from "./transport-probe.mjs";
+
+// A window needs a display; where there is none it gets one of its own.
+if (!process.env.DISPLAY && !process.env.WAYLAND_DISPLAY) {
+  const again = ["--", "xvfb-run", "--auto-servernum", "--server-args=-screen 0 1920x1080x24", ...process.argv];
+  const { status } = spawnSync("dbus-run-session", again, { stdio: "inherit" });
+  process.exit(status ?? 1);
+}
 
 const seconds = Number(process.env.BERTH_BENCH_SECONDS ?? 60);
 const rate = Number(process.env.BERTH_BENCH_RATE ?? 100_000);

@@ -128,7 +128,8 @@ pub(crate) fn engine_error(message: impl Into<String>, source: &berth_engine::Er
 }
 
 /// An error with its causes, which our errors leave out of their own text.
-pub(crate) fn full_text(error: &dyn std::error::Error) -> String {
+#[must_use]
+pub fn full_text(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -17,7 +17,7 @@ mod streams;
 mod world;
 
 pub use app::{App, Config, Ctx, EngineChoice, StartError};
-pub use error::AppError;
+pub use error::{AppError, full_text};
 pub use router::REQUEST_LIMIT;
 pub use world::World;
 

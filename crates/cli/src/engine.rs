@@ -4,8 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use berth_vm::paths::EnginePaths;
-use berth_vm::{Error, RunOptions, State, Status, launch};
+use berth_vm::{EnginePaths, Error, RunOptions, State, Status};
 use clap::{Args, Subcommand};
 
 /// `berth engine status` of an engine that is stopped.
@@ -67,10 +66,10 @@ async fn act(command: Engine) -> Result<ExitCode, Error> {
     match command {
         Engine::Start(which) => {
             let paths = which.paths()?;
-            match launch::start(&paths).await {
+            match berth_vm::start(&paths).await {
                 Ok(status) => print(&describe(&status)),
                 Err(Error::Failed(_)) => {
-                    let _ = std::io::stderr().write_all(describe(&launch::status(&paths).await).as_bytes());
+                    let _ = std::io::stderr().write_all(describe(&berth_vm::status(&paths).await).as_bytes());
                     return Ok(ExitCode::FAILURE);
                 }
                 Err(error) => return Err(error),
@@ -78,12 +77,12 @@ async fn act(command: Engine) -> Result<ExitCode, Error> {
             Ok(ExitCode::SUCCESS)
         }
         Engine::Stop(which) => {
-            let status = launch::stop(&which.paths()?).await?;
+            let status = berth_vm::stop(&which.paths()?).await?;
             print(&describe(&status));
             Ok(ExitCode::SUCCESS)
         }
         Engine::Status { which, json } => {
-            let status = launch::status(&which.paths()?).await;
+            let status = berth_vm::status(&which.paths()?).await;
             if json {
                 let text = serde_json::to_string_pretty(&status).map_err(|error| Error::Protocol(error.to_string()))?;
                 print(&format!("{text}\n"));

@@ -40,17 +40,7 @@ fn main() -> ExitCode {
 
 /// Says what went wrong, with its causes, and gives the code for it.
 pub(crate) fn fail(error: &dyn Error) -> ExitCode {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
     // Nothing is left to be done if even standard error is gone.
-    let _ = writeln!(std::io::stderr(), "berth: {text}");
+    let _ = writeln!(std::io::stderr(), "berth: {}", berth_app::full_text(error));
     ExitCode::FAILURE
 }

@@ -11,7 +11,7 @@ berth=$programs/berth
 fail() { echo "FAIL: $*" >&2; exit 1; }
 say() { echo "-- $*"; }
 engine() { "$berth" engine "$1" --data "$work/$2"; }
-on() { local which=$1; shift; docker -H "unix://$(engine socket "$which")" "$@"; }
+on() { local which=$1; shift; timeout 60 docker -H "unix://$(engine socket "$which")" "$@"; }
 process() { "$berth" engine status --json --data "$work/$1" | sed -n 's/^  "pid": \([0-9]*\).*/\1/p'; }
 descendants() { local child; for child in $(cat /proc/"$1"/task/*/children 2>/dev/null); do echo "$child"; descendants "$child"; done; }
 # The process of that name below one engine's supervisor.

@@ -210,7 +210,7 @@ impl ControlClient {
     /// The supervisor ended, or answered something else.
     pub async fn status(&mut self) -> Result<Status, Error> {
         self.ask(Verb::Status).await?;
-        next(&mut self.input).await?.ok_or_else(|| Error::Protocol("it ended without an answer".to_owned()))
+        next(&mut self.input).await?.ok_or(Error::HungUp)
     }
 
     /// Asks it to stop the engine and returns when it has: the last status.
@@ -224,8 +224,7 @@ impl ControlClient {
         while let Some(status) = next(&mut self.input).await? {
             last = Some(status);
         }
-        last.filter(|status| matches!(status.state, State::Stopped | State::Failed))
-            .ok_or_else(|| Error::Protocol("it ended before the engine was stopped".to_owned()))
+        last.filter(|status| matches!(status.state, State::Stopped | State::Failed)).ok_or(Error::HungUp)
     }
 
     /// Every status from now on, latest last; ends with the supervisor.
@@ -262,9 +261,15 @@ impl ControlClient {
     }
 
     async fn ask(&mut self, request: Verb) -> Result<(), Error> {
-        lines::write(&mut self.output, &Request { v: VERSION, request })
-            .await
-            .map_err(|error| Error::Protocol(error.to_string()))
+        lines::write(&mut self.output, &Request { v: VERSION, request }).await.map_err(|error| conversation(&error))
+    }
+}
+
+/// A connection to a supervisor that is killed may still be made, and breaks at the first word.
+fn conversation(error: &io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof => Error::HungUp,
+        _ => Error::Protocol(error.to_string()),
     }
 }
 
@@ -277,7 +282,7 @@ async fn next(input: &mut BufReader<OwnedReadHalf>) -> Result<Option<Status>, Er
         }
         // A supervisor that is killed ends its connections in the middle.
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(None),
-        Err(error) => Err(Error::Protocol(error.to_string())),
+        Err(error) => Err(conversation(&error)),
     }
 }
 

@@ -67,6 +67,9 @@ pub enum Error {
         /// The end of its log.
         log: Vec<String>,
     },
+    /// The supervisor ended, or was killed, in the middle of a question.
+    #[error("the engine's supervisor ended while it was asked; ask again")]
+    HungUp,
     /// Somebody stopped it before it was ready.
     #[error("the engine was stopped while it was starting; start it again if that was not meant")]
     StoppedMeanwhile,

@@ -26,6 +26,8 @@ const LISTEN_PATIENCE: Duration = Duration::from_secs(10);
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 const LOG_LIMIT: u64 = 4 << 20;
 const TRIES: u32 = 5;
+/// For a process that is being killed to be gone.
+const HUNG_UP_PAUSE: Duration = Duration::from_millis(50);
 
 /// Starts the engine unless it runs, and returns when it takes requests.
 ///
@@ -49,7 +51,15 @@ async fn find_or_spawn(paths: &EnginePaths) -> Result<Status, Error> {
     for _ in 0..TRIES {
         match ControlClient::connect(paths).await {
             Ok(client) => {
-                let mut statuses = client.watch().await?;
+                let mut statuses = match client.watch().await {
+                    Ok(statuses) => statuses,
+                    // It was killed just now.
+                    Err(Error::HungUp) => {
+                        tokio::time::sleep(HUNG_UP_PAUSE).await;
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
                 let mut starting = false;
                 while let Some(status) = statuses.recv().await {
                     match status.state {
@@ -83,7 +93,11 @@ async fn find_or_spawn(paths: &EnginePaths) -> Result<Status, Error> {
 pub async fn stop(paths: &EnginePaths) -> Result<Status, Error> {
     let stopped = timeout(STOP_PATIENCE, async {
         match ControlClient::connect(paths).await {
-            Ok(client) => client.stop().await.map(Some),
+            Ok(client) => match client.stop().await {
+                // Killed before it was done: what it left is waited for below.
+                Err(Error::HungUp) => Ok(None),
+                stopped => stopped.map(Some),
+            },
             Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(error),
         }

@@ -118,7 +118,10 @@ async fn refusals_are_told_apart(docker: Docker) {
     docker.remove_container(&container, &RemoveContainer { force: true, volumes: false }).await.unwrap();
 }
 
+/// The whole log of a container that is about to end. Waits for the end first: engines of old close a log that is being
+/// followed before they have written its last words.
 async fn read_all(docker: &Docker, container: &ContainerRef, options: &LogOptions) -> Vec<LogLine> {
+    docker.wait_container(container).await.unwrap();
     let stream = docker.container_logs(container, options);
     let batches: Vec<_> = tokio::time::timeout(PATIENCE, stream.collect()).await.unwrap();
     batches.into_iter().flat_map(|batch| batch.unwrap()).collect()

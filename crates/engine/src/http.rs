@@ -14,9 +14,8 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use crate::{
-    Endpoint, Error,
-    connect::{self, Sender, StreamBody},
-    error,
+    Endpoint, Error, error,
+    transport::{self, Sender, StreamBody},
     version::Negotiated,
 };
 
@@ -175,7 +174,7 @@ impl Docker {
                 Err(source) => return Err(Error::Http { what: call.what(), source }),
             }
         }
-        let mut sender = connect::connect(&self.inner.endpoint).await?;
+        let mut sender = transport::connect(&self.inner.endpoint).await?;
         let response = sender
             .send_request(self.request(call, &target)?)
             .await

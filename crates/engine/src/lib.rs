@@ -8,37 +8,28 @@
 
 #![warn(missing_docs)]
 
-mod backoff;
-mod cache;
-mod connect;
-mod containers;
+mod api;
+mod decode;
 mod endpoint;
 mod error;
-mod events;
-mod frame;
 mod http;
 mod id;
-mod json_stream;
-mod lines;
-mod logs;
-pub mod model;
-mod queue;
-mod system;
-mod timestamp;
+mod live;
+mod transport;
 mod version;
-mod watch;
 
 pub use self::http::Docker;
-pub use cache::{Container, EngineInfo, Link, Port, Snapshot, SnapshotWriter, Store};
-pub use containers::{Changed, ContainerExit, Filters, ListContainers, RemoveContainer};
+pub use api::containers::{Changed, ContainerExit, Filters, ListContainers, RemoveContainer};
+pub use api::events::{Event, EventKind};
+pub use api::logs::LogOptions;
+pub use api::model;
+pub use api::system::{Info, VersionInfo};
+pub use decode::frame::{FrameDecoder, FrameError, FramePiece, StdStream};
+pub use decode::lines::{LINE_CAP, LogBatch, LogDecoder, LogLine};
 pub use endpoint::{Endpoint, InvalidEndpoint};
 pub use error::Error;
-pub use events::{Event, EventKind};
-pub use frame::{FrameDecoder, FrameError, FramePiece, StdStream};
 pub use id::{ContainerId, ContainerRef};
-pub use lines::{LINE_CAP, LogBatch, LogDecoder, LogLine};
-pub use logs::LogOptions;
+pub use live::cache::{Container, EngineInfo, Link, Port, Snapshot, SnapshotWriter, Store};
+pub use live::watch::{WatchHandle, WatchOptions, watch};
 pub use model::{ContainerInspect, ContainerState, ContainerSummary, Health};
-pub use system::{Info, VersionInfo};
 pub use version::ApiVersion;
-pub use watch::{WatchHandle, WatchOptions, watch};

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::{
     ContainerId,
-    timestamp::{millis, millis_of_seconds},
+    decode::timestamp::{millis, millis_of_seconds},
 };
 
 /// Declares structs of the API: public, with defaults, tolerant of null. Fields after `with` read by that function.

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::{
     ContainerId, ContainerInspect, ContainerRef, ContainerSummary, Docker, Error,
+    decode::json_stream::JsonStream,
     http::{Call, ORDINARY},
-    json_stream::JsonStream,
 };
 
 /// Filters of a list or of events: any of the values of every key.

@@ -9,7 +9,7 @@ use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream, stream::Bo
 use http::{HeaderMap, header};
 
 use crate::{
-    ApiVersion, ContainerRef, Docker, Error, LogBatch, LogDecoder, connect::StreamBody, http::Call, timestamp,
+    ApiVersion, ContainerRef, Docker, Error, LogBatch, LogDecoder, decode::timestamp, http::Call, transport::StreamBody,
 };
 
 /// Which part of a log to read.

@@ -11,11 +11,11 @@ use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream, stream::Bo
 
 use crate::{
     Docker, Error, Filters,
-    connect::StreamBody,
+    decode::json_stream::JsonStream,
+    decode::timestamp,
     http::Call,
-    json_stream::JsonStream,
     model::{model, nullable},
-    timestamp,
+    transport::StreamBody,
 };
 
 /// What an event is about.

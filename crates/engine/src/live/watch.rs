@@ -28,9 +28,9 @@ use tokio::{
 use crate::{
     ApiVersion, Container, ContainerId, ContainerInspect, ContainerSummary, Docker, Endpoint, EngineInfo, Error, Event,
     EventKind, Filters, Link, ListContainers, Snapshot, SnapshotWriter, Store,
-    backoff::Backoff,
-    queue::{Queue, Verdict},
-    timestamp::now_millis,
+    decode::timestamp::now_millis,
+    live::backoff::Backoff,
+    live::queue::{Queue, Verdict},
 };
 
 /// How closely to watch. The defaults are right for a user interface.

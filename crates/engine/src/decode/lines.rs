@@ -5,7 +5,7 @@
 
 use crate::{
     Error, FrameDecoder, FrameError, StdStream,
-    timestamp::{self, Stamp},
+    decode::timestamp::{self, Stamp},
 };
 
 /// Longest text kept of one line, in bytes; the rest of the line is dropped.

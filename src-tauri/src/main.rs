@@ -2,24 +2,31 @@
 
 #![cfg_attr(all(windows, not(debug_assertions)), windows_subsystem = "windows")]
 
-mod arguments;
 mod rpc;
 mod window;
 
 use std::process::ExitCode;
 
 use berth_app::wire::Host;
-use berth_app::{App, Config};
-use clap::Parser as _;
+use berth_app::{App, Arguments};
+use clap::Parser;
+
+/// Berth: containers on your desktop.
+#[derive(Parser, Debug)]
+#[command(name = "berth-desktop", version, about)]
+struct Program {
+    #[command(flatten)]
+    arguments: Arguments,
+}
 
 fn main() -> ExitCode {
-    let arguments = arguments::Arguments::parse();
+    let program = Program::parse();
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("BERTH_LOG").unwrap_or_else(|_| "warn".into()))
         .with_writer(std::io::stderr)
         .init();
 
-    let config = Config { host: Host::Desktop, engine: arguments.engine_choice(), data: arguments.data };
+    let config = program.arguments.config(Host::Desktop);
     let (app, background) = match tauri::async_runtime::block_on(async { App::start(config) }) {
         Ok(started) => started,
         Err(error) => {

@@ -10,6 +10,7 @@ import http from "node:http";
 import { createRequire } from "node:module";
 import { promisify } from "node:util";
 
+import { chromiumOptions } from "../support/chromium.mjs";
 import { startEngine, startServe } from "../support/engine.mjs";
 
 const run = promisify(execFile);
@@ -74,11 +75,7 @@ function dockerdOf(data) {
 
 const engine = await startEngine();
 const serve = await startServe("--data", engine.data);
-const browser = await chromium.launch({
-  executablePath: process.env.BERTH_CHROMIUM ?? "/usr/bin/chromium",
-  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync"],
-});
+const browser = await chromium.launch(chromiumOptions);
 try {
   const page = await browser.newPage({ viewport: { width: 1280, height: 800 } });
   await page.goto(serve.link);

@@ -14,6 +14,7 @@ import { createRequire } from "node:module";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 
+import { chromiumOptions } from "../support/chromium.mjs";
 import { desktop, fakeEngine, startServe } from "../support/engine.mjs";
 import { probe } from "./transport-probe.mjs";
 
@@ -126,11 +127,7 @@ async function measure(name, socket, { evaluate, reload, pid }) {
 async function inChromium(socket, folder) {
   const { chromium } = createRequire(new URL("../browser/package.json", import.meta.url))("@playwright/test");
   const serve = await startServe("--data", join(folder, "chromium"), "--engine", `unix://${socket}`);
-  const server = await chromium.launchServer({
-    executablePath: process.env.BERTH_CHROMIUM ?? "/usr/bin/chromium",
-    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-      "--disable-component-update", "--disable-sync"],
-  });
+  const server = await chromium.launchServer(chromiumOptions);
   const browser = await chromium.connect(server.wsEndpoint());
   try {
     const page = await browser.newPage({ viewport: { width: 1280, height: 800 } });

@@ -1,6 +1,7 @@
 import { defineConfig } from "@playwright/test";
 
-// Playwright's own browsers are not used: the system's Chromium is what users of `berth serve` have.
+import { chromiumOptions } from "../support/chromium.mjs";
+
 export default defineConfig({
   testDir: "specs",
   outputDir: "artifacts",
@@ -12,17 +13,6 @@ export default defineConfig({
     viewport: { width: 1280, height: 800 },
     trace: "retain-on-failure",
     screenshot: "only-on-failure",
-    launchOptions: {
-      executablePath: process.env.BERTH_CHROMIUM ?? "/usr/bin/chromium",
-      args: [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-      ],
-    },
+    launchOptions: chromiumOptions,
   },
 });

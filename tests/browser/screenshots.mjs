@@ -8,8 +8,8 @@ import { fileURLToPath } from "node:url";
 
 import { chromium } from "@playwright/test";
 
+import { chromiumOptions } from "../support/chromium.mjs";
 import { startEngine, startServe } from "../support/engine.mjs";
-import config from "./playwright.config.mjs";
 
 const top = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
 const folder = join(top, "docs/screenshots");
@@ -201,7 +201,7 @@ mkdirSync(folder, { recursive: true });
 const nowhere = mkdtempSync(join(tmpdir(), "berth-none-"));
 const ends = [() => rmSync(nowhere, { recursive: true, force: true })];
 try {
-  const browser = await chromium.launch(config.use.launchOptions);
+  const browser = await chromium.launch(chromiumOptions);
   ends.push(() => browser.close());
   const engine = await startEngine();
   ends.push(() => engine.stop());

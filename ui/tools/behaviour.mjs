@@ -2,22 +2,11 @@
 import { join } from 'node:path'
 import { tmpdir } from 'node:os'
 import { chromium } from 'playwright-core'
+import { chromiumOptions } from '../../tests/support/chromium.mjs'
 import { serve } from './serve.mjs'
 
 const { address, close } = await serve(join(tmpdir(), 'berth-mock-page'))
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-  args: [
-    '--headless',
-    '--no-sandbox',
-    '--disable-gpu',
-    '--disable-quic',
-    '--no-first-run',
-    '--disable-background-networking',
-    '--disable-component-update',
-    '--disable-sync',
-  ],
-})
+const browser = await chromium.launch(chromiumOptions)
 let failures = 0
 function check(what, condition, more = '') {
   if (!condition) failures += 1

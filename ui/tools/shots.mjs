@@ -9,6 +9,7 @@ import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { chromium } from 'playwright-core'
+import { chromiumOptions } from '../../tests/support/chromium.mjs'
 import { serve } from './serve.mjs'
 
 const folder = process.argv[2] ?? join(tmpdir(), 'berth-shots')
@@ -20,19 +21,7 @@ execFileSync('npx', ['vite', 'build', '--mode', 'mock', '--outDir', built, '--em
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 
 const { address, close } = await serve(built)
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-  args: [
-    '--headless',
-    '--no-sandbox',
-    '--disable-gpu',
-    '--disable-quic',
-    '--no-first-run',
-    '--disable-background-networking',
-    '--disable-component-update',
-    '--disable-sync',
-  ],
-})
+const browser = await chromium.launch(chromiumOptions)
 let problems = 0
 
 const row = (name) => `[data-testid=container-row][data-name="${name}"]`

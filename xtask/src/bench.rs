@@ -9,6 +9,9 @@ use crate::{build, out, process, setup};
 
 const FOLDER: &str = "tests/bench";
 
+/// The peer that is no crate and no npm package.
+const DOCKER_PY: &str = "docker==7.2.0";
+
 /// Runs one benchmark with the arguments that follow its name, or lists what there is.
 pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<(), Error> {
     let benchmarks = benchmarks(workspace)?;
@@ -37,6 +40,9 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<(), E
             build::node_modules(workspace, folder)?;
         }
     }
+    if wanted == "engine" {
+        engine_peers(workspace)?;
+    }
     let appliance = build::appliance(workspace, false)?;
     let [berth, guest] = build::COMMAND;
     build::programs(workspace, Profile::Release, &[berth, guest, build::DESKTOP])?;
@@ -47,6 +53,20 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<(), E
     build::environment(&mut command, workspace, Profile::Release);
     command.env("BERTH_APPLIANCE", appliance);
     process::run(&mut command)
+}
+
+/// Builds the program that is our client, bollard and a raw read, and fetches docker-py. The program is a workspace of its
+/// own, so that bollard is in no lock file of ours.
+fn engine_peers(workspace: &Workspace) -> Result<(), Error> {
+    let target = workspace.target("bench");
+    let mut cargo = workspace.cargo();
+    cargo.args(["build", "--release", "--locked"]).current_dir(workspace.path("tests/bench/engine"));
+    process::run(cargo.env("CARGO_TARGET_DIR", &target))?;
+    let python = target.join("python");
+    if !python.join("bin/python").exists() {
+        process::run(workspace.command("python3").args(["-m", "venv"]).arg(&python))?;
+    }
+    process::run(workspace.command(python.join("bin/pip")).args(["install", "--quiet", DOCKER_PY]))
 }
 
 /// The scripts of the folder; `transport-probe` is a part of `transport` and none of its own.

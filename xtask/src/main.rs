@@ -4,7 +4,9 @@
 mod appliance;
 mod bench;
 mod build;
+mod crosscheck;
 mod error;
+mod fuzz;
 mod out;
 mod process;
 mod run;
@@ -30,8 +32,12 @@ cargo xtask tidy
     Checks the rules of ARCHITECTURE.md: who may know whom, sizes, forbidden shapes.
 cargo xtask appliance [--force]
     Builds the engine's root image.
+cargo xtask crosscheck
+    Checks that the crates that run everywhere compile for macOS and Windows. On Debian only.
 cargo xtask bench [NAME] [ARGUMENT...]
-    Runs a benchmark of tests/bench, or lists them.";
+    Runs a benchmark of tests/bench, or lists them.
+cargo xtask fuzz [SECONDS] [TARGET...]
+    Gives the decoders of outside bytes generated input, a minute each when nothing is said.";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -63,7 +69,9 @@ fn dispatch(arguments: &[String]) -> Result<(), Error> {
         },
         "tidy" => flagless(rest).and_then(|()| tidy::tidy(&workspace)),
         "appliance" => build::appliance(&workspace, flag(rest, "--force")?).map(|_| ()),
+        "crosscheck" => flagless(rest).and_then(|()| crosscheck::crosscheck(&workspace)),
         "bench" => bench::bench(&workspace, rest),
+        "fuzz" => fuzz::fuzz(&workspace, rest),
         "help" | "--help" | "-h" => {
             out::line(HELP);
             Ok(())

@@ -15,7 +15,7 @@ use crate::{out, process};
 pub(crate) use old_engine::old_engine;
 pub(crate) use packages::Purpose;
 use packages::{PACKAGES, Package};
-pub(crate) use tools::{nextest, tauri_driver};
+pub(crate) use tools::{fuzzer, nextest, tauri_driver};
 
 /// Makes sure that everything these purposes need is there.
 pub(crate) fn ensure(workspace: &Workspace, purposes: &[Purpose]) -> Result<(), Error> {

@@ -1,5 +1,7 @@
 //! `cargo xtask test`: every check, each group with its time, and a summary at the end.
 
+mod engines;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,6 +12,7 @@ use crate::error::Error;
 use crate::setup::{self, Purpose};
 use crate::workspace::{Profile, Workspace};
 use crate::{out, process, tidy, wire};
+use engines::{Engines, Record};
 
 /// What can be run alone, in the order in which all of it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -226,9 +229,18 @@ impl Runner<'_> {
     fn engine(&mut self) -> Result<(), Error> {
         self.must_exist("tests/engine/Cargo.toml", "the group engine")?;
         self.need(&[Step::Nextest, Step::OldEngine, Step::Appliance, Step::Programs])?;
+        let engines = Engines::start(self.environment(&mut self.workspace.command(engines::program(self.workspace))))?;
+        let record = Record::new(self.workspace)?;
         let mut command = self.workspace.cargo();
-        command.args(["nextest", "run", "--package", "berth-engine-tests"]);
-        process::run(self.environment(&mut command))
+        // More than there are processors: what a case does mostly is wait for an engine.
+        command.args(["nextest", "run", "--package", "berth-engine-tests", "--test-threads", "4"]);
+        engines.environment(&mut command);
+        record.environment(&mut command);
+        let tested = process::run(self.environment(&mut command));
+        drop(engines);
+        // What came of it is told in any case; why it failed comes before what was not called.
+        let reported = record.report(self.workspace);
+        tested.and(reported)
     }
 
     fn end_to_end(&mut self, folder: &str, also: &[Step]) -> Result<(), Error> {

@@ -67,6 +67,9 @@ pub enum StartError {
     /// The database is unusable.
     #[error(transparent)]
     Store(#[from] berth_store::Error),
+    /// The engine's name is unusable.
+    #[error(transparent)]
+    Engine(#[from] berth_wire::InvalidId),
 }
 
 /// Keeps the application's background work going; dropping it ends that work, not the engine.
@@ -94,7 +97,7 @@ impl App {
             sessions: Sessions::new(),
             operations: Operations::default(),
             requests: Requests::default(),
-            engines: Engines::new(config.engine.clone(), paths),
+            engines: Engines::new(config.engine.clone(), paths)?,
             store: opened.store,
         });
         let engines = crate::engines::supervise(&app);

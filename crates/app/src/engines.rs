@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use berth_engine::{Docker, Endpoint, Store, WatchHandle, WatchOptions, watch};
 use berth_vm::EnginePaths;
-use berth_wire::{EngineId, EngineKind};
+use berth_wire::{EngineId, EngineKind, InvalidId};
 use tokio_util::task::AbortOnDropHandle;
 
 use bundled::SupervisorView;
@@ -44,7 +44,7 @@ pub(crate) struct Engine {
 
 impl Engines {
     /// Needs a tokio runtime: the watch begins at once.
-    pub(crate) fn new(choice: EngineChoice, paths: EnginePaths) -> Self {
+    pub(crate) fn new(choice: EngineChoice, paths: EnginePaths) -> Result<Self, InvalidId> {
         let (id, name, endpoint, paths) = match choice {
             EngineChoice::Bundled { .. } => {
                 let endpoint = paths.endpoint();
@@ -52,25 +52,22 @@ impl Engines {
             }
             EngineChoice::Adopted(endpoint) => (ADOPTED, adopted_name(&endpoint), endpoint, None),
         };
-        let mut engines = HashMap::new();
-        if let Ok(id) = id.parse::<EngineId>() {
-            let docker = Docker::new(endpoint.clone());
-            let (store, handle) = watch(docker.clone(), WatchOptions::default());
-            let kind = if paths.is_some() { EngineKind::Bundled } else { EngineKind::Adopted };
-            let engine = Engine {
-                id: id.clone(),
-                name,
-                kind,
-                endpoint,
-                docker,
-                paths,
-                store,
-                watch: handle,
-                supervisor: SupervisorView::new(),
-            };
-            engines.insert(id, Arc::new(engine));
-        }
-        Self { engines }
+        let id: EngineId = id.parse()?;
+        let docker = Docker::new(endpoint.clone());
+        let (store, handle) = watch(docker.clone(), WatchOptions::default());
+        let kind = if paths.is_some() { EngineKind::Bundled } else { EngineKind::Adopted };
+        let engine = Engine {
+            id: id.clone(),
+            name,
+            kind,
+            endpoint,
+            docker,
+            paths,
+            store,
+            watch: handle,
+            supervisor: SupervisorView::new(),
+        };
+        Ok(Self { engines: HashMap::from([(id, Arc::new(engine))]) })
     }
 
     pub(crate) fn get(&self, id: &EngineId) -> Result<Arc<Engine>, AppError> {
@@ -107,6 +104,7 @@ fn adopted_name(endpoint: &Endpoint) -> String {
         Endpoint::Unix(path) => {
             path.file_name().map_or_else(|| "Engine".to_owned(), |name| name.to_string_lossy().into_owned())
         }
-        Endpoint::Tcp { host, .. } => host.clone(),
+        Endpoint::NamedPipe(path) => path.rsplit('/').next().unwrap_or("Engine").to_owned(),
+        Endpoint::Tcp { host, .. } | Endpoint::Tls { host, .. } | Endpoint::Ssh { host, .. } => host.clone(),
     }
 }

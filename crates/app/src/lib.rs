@@ -2,6 +2,7 @@
 //! operations. Knows no transport: `berth-serve` and the desktop shell both call [`App::dispatch`].
 
 mod app;
+mod arguments;
 mod clock;
 mod commands;
 mod engines;
@@ -17,6 +18,7 @@ mod streams;
 mod world;
 
 pub use app::{App, Config, Ctx, EngineChoice, StartError};
+pub use arguments::Arguments;
 pub use error::{AppError, full_text};
 pub use router::REQUEST_LIMIT;
 pub use world::World;

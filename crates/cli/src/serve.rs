@@ -1,26 +1,18 @@
 //! `berth serve`: Berth in a browser.
 
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use berth_app::wire::Host;
-use berth_app::{App, Config, Endpoint, EngineChoice};
+use berth_app::{App, Arguments};
 use berth_serve::Server;
 use clap::Args;
 
 /// Shows Berth in a browser, on this machine alone.
 #[derive(Args, Debug)]
 pub(crate) struct Serve {
-    /// Data folder; the user's own when left out.
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// Engine that exists already: unix:///path/to.sock or tcp://host:port. Left out: the one Berth brings.
-    #[arg(long, value_name = "URL")]
-    engine: Option<Endpoint>,
-    /// Do not start the engine Berth brings; the page offers to.
-    #[arg(long, conflicts_with = "engine")]
-    no_start: bool,
+    #[command(flatten)]
+    what: Arguments,
     /// Port on 127.0.0.1; a free one when left out.
     #[arg(long, default_value_t = 0)]
     port: u16,
@@ -45,9 +37,7 @@ pub(crate) fn run(arguments: Serve) -> ExitCode {
 }
 
 async fn serve(arguments: Serve) -> Result<(), Box<dyn std::error::Error>> {
-    let engine = arguments.engine.map_or(EngineChoice::Bundled { start: !arguments.no_start }, EngineChoice::Adopted);
-    let config = Config { host: Host::Browser, data: arguments.data, engine };
-    let (app, _background) = App::start(config)?;
+    let (app, _background) = App::start(arguments.what.config(Host::Browser))?;
     let server = Server::bind(app, arguments.port).await?;
     announce(&server, arguments.json)?;
     server.run(interrupted()).await?;

@@ -1,7 +1,21 @@
 //! The calls of the API, a module for each of its areas.
 
+pub(crate) mod attach;
+pub mod build;
 pub(crate) mod containers;
+pub mod distribution;
 pub(crate) mod events;
+pub(crate) mod exec;
+pub(crate) mod files;
+pub mod images;
 pub(crate) mod logs;
 pub mod model;
+pub(crate) mod options;
+pub mod progress;
+pub mod session;
+pub(crate) mod stats;
 pub(crate) mod system;
+pub mod networks;
+pub mod plugins;
+pub mod swarm;
+pub mod volumes;

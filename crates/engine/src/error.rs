@@ -35,6 +35,14 @@ pub enum Error {
         /// What broke.
         source: hyper::Error,
     },
+    /// A connection that had stopped being HTTP broke.
+    #[error("The connection to the engine broke: {what}")]
+    Broken {
+        /// What it was for.
+        what: String,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The request could not be formed.
     #[error("The request to the engine could not be formed: {what}")]
     Request {
@@ -42,6 +50,24 @@ pub enum Error {
         what: String,
         /// Why not.
         source: http::Error,
+    },
+    /// What was to be sent has no form in JSON.
+    #[error("The request to the engine could not be written as JSON: {what}")]
+    Encode {
+        /// What was to be asked.
+        what: String,
+        /// Why not.
+        source: serde_json::Error,
+    },
+    /// The engine is too old for what was asked, and would do something else without it.
+    #[error("{what} needs API version {needs}, the engine speaks {engine}")]
+    Unsupported {
+        /// The call, or the field or parameter of it.
+        what: String,
+        /// The version that first had it.
+        needs: ApiVersion,
+        /// The version that is spoken with this engine.
+        engine: ApiVersion,
     },
     /// The engine refused or failed.
     #[error("{message}")]
@@ -88,6 +114,13 @@ pub enum Error {
         /// What it should have been.
         expected: &'static str,
     },
+    /// What was to be uploaded into a container is compressed.
+    #[error(
+        "The archive is compressed with {0}, and the engine would unpack it with a program of the container. \
+         Unpack it first, for example with `{hint}`",
+        hint = .0.hint()
+    )]
+    Compressed(crate::archive::Compression),
     /// There is no version of the API that both sides speak.
     #[error("The engine speaks API version {engine}, this client needs {ours}")]
     UnsupportedApi {
@@ -106,8 +139,7 @@ impl Error {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Api { status, .. } => matches!(status, 429 | 502 | 503 | 504),
-            Self::Connect { .. } => !self.is_permission_denied(),
+            Self::Api { status, .. } => matches!(status, 429 | 502 | 503 | 504) && !self.is_not_swarm_manager(),
             _ => self.is_unreachable(),
         }
     }
@@ -124,12 +156,30 @@ impl Error {
         matches!(self, Self::Api { status: 409, .. })
     }
 
+    /// An object of a swarm, or a swarm itself, changed after the version that an update named was read: read it
+    /// again and repeat the change on what it is now.
+    #[must_use]
+    pub fn is_out_of_sequence(&self) -> bool {
+        // Engines have no status of their own for it: they answered 500 first and answer 400 today.
+        matches!(self, Self::Api { message, .. } if message.contains("update out of sequence"))
+    }
+
+    /// The engine manages no swarm, or its swarm is locked.
+    #[must_use]
+    pub fn is_not_swarm_manager(&self) -> bool {
+        matches!(self, Self::Api { status: 503, message, .. } if message.contains("swarm") || message.contains("Swarm"))
+    }
+
     /// The engine is not there: nothing listens, the connection closed, or it does not answer in time.
     #[must_use]
     pub fn is_unreachable(&self) -> bool {
         match self {
-            Self::Connect { .. } => !self.is_permission_denied(),
-            Self::Timeout { .. } | Self::Closed { .. } => true,
+            // Keys and certificates that are not what they should be are there, and stay wrong.
+            Self::Connect { source, .. } => {
+                let wrong = matches!(source.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput);
+                !wrong && !self.is_permission_denied()
+            }
+            Self::Timeout { .. } | Self::Closed { .. } | Self::Broken { .. } => true,
             Self::Http { source, .. } => broke_off(source),
             _ => false,
         }
@@ -223,6 +273,14 @@ mod tests {
         assert!(status(404).is_not_found() && !status(404).is_retryable());
         assert!(status(409).is_conflict());
         assert!(status(503).is_retryable() && !status(503).is_unreachable());
+        let api =
+            |status, message: &str| from_answer(status, format!(r#"{{"message":"{message}"}}"#).as_bytes(), "", "");
+        let conflict = "rpc error: code = Unknown desc = update out of sequence";
+        assert!(api(500, conflict).is_out_of_sequence() && api(400, conflict).is_out_of_sequence());
+        assert!(!api(500, "out of sorts").is_out_of_sequence());
+        let outside = api(503, "This node is not a swarm manager. Use docker swarm init");
+        assert!(outside.is_not_swarm_manager() && !outside.is_retryable(), "waiting makes no manager of it");
+        assert!(!api(503, "busy").is_not_swarm_manager());
         assert!(status(403).is_permission_denied());
         let connect =
             |kind: io::ErrorKind| Error::Connect { endpoint: Endpoint::Unix("/x".into()), source: kind.into() };

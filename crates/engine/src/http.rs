@@ -1,5 +1,10 @@
 //! Requests, their deadlines, and the pool of idle connections.
 
+mod body;
+mod call;
+mod hijack;
+pub(crate) mod lenient;
+
 use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -7,26 +12,25 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::{Stream, TryStreamExt as _, stream};
 use http::{HeaderMap, Method, Request, StatusCode, header};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
+pub(crate) use self::call::{Call, Gate, ORDINARY, Older, SLOW};
+pub use self::{body::RequestBody, hijack::Hijacked};
 use crate::{
-    Endpoint, Error, error,
-    transport::{self, Sender, StreamBody},
+    Endpoint, Error,
+    decode::json_stream::JsonStream,
+    error,
+    transport::{self, ConnectOptions, Route, Sender, StreamBody},
     version::Negotiated,
 };
 
 /// Idle connections kept.
 const IDLE: usize = 8;
-
-/// Deadline of an ordinary call, in seconds.
-pub(crate) const ORDINARY: Duration = Duration::from_secs(30);
-
-/// Largest ordinary answer, in bytes.
-pub(crate) const ANSWER_CAP: usize = 64 * 1024 * 1024;
 
 /// Largest answer that reports an error, in bytes.
 const ERROR_CAP: usize = 4 * 1024 * 1024;
@@ -41,6 +45,7 @@ pub struct Docker {
 }
 
 struct Inner {
+    options: ConnectOptions,
     endpoint: Endpoint,
     host: String,
     idle: Mutex<Vec<Sender>>,
@@ -50,75 +55,6 @@ struct Inner {
 impl fmt::Debug for Docker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Docker").field("endpoint", &self.inner.endpoint).finish_non_exhaustive()
-    }
-}
-
-/// One call of the API.
-#[derive(Debug)]
-pub(crate) struct Call {
-    pub(crate) method: Method,
-    /// Path without the version.
-    pub(crate) path: String,
-    pub(crate) query: Vec<(&'static str, String)>,
-    /// False only for what negotiation itself asks.
-    pub(crate) versioned: bool,
-    pub(crate) body: Bytes,
-    pub(crate) content_type: Option<&'static str>,
-    /// Of the whole call, or for a stream of the time until the head of the answer.
-    pub(crate) deadline: Option<Duration>,
-    pub(crate) limit: usize,
-}
-
-impl Call {
-    pub(crate) fn new(method: Method, path: impl Into<String>) -> Self {
-        Self {
-            method,
-            path: path.into(),
-            query: Vec::new(),
-            versioned: true,
-            body: Bytes::new(),
-            content_type: None,
-            deadline: Some(ORDINARY),
-            limit: ANSWER_CAP,
-        }
-    }
-
-    pub(crate) fn get(path: impl Into<String>) -> Self {
-        Self::new(Method::GET, path)
-    }
-
-    pub(crate) fn post(path: impl Into<String>) -> Self {
-        Self::new(Method::POST, path)
-    }
-
-    pub(crate) fn query(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.query.push((name, value.into()));
-        self
-    }
-
-    pub(crate) fn flag(self, name: &'static str, value: bool) -> Self {
-        if value { self.query(name, "1") } else { self }
-    }
-
-    pub(crate) fn body(mut self, content_type: &'static str, body: impl Into<Bytes>) -> Self {
-        self.content_type = Some(content_type);
-        self.body = body.into();
-        self
-    }
-
-    pub(crate) fn deadline(mut self, deadline: Option<Duration>) -> Self {
-        self.deadline = deadline;
-        self
-    }
-
-    pub(crate) fn unversioned(mut self) -> Self {
-        self.versioned = false;
-        self
-    }
-
-    /// What the call is, for messages: no query, for filters may hold what people would not want in a log.
-    fn what(&self) -> String {
-        format!("{} {}", self.method, self.path)
     }
 }
 
@@ -134,13 +70,25 @@ impl Docker {
     /// A client of the engine at `endpoint`. Nothing is connected before the first call.
     #[must_use]
     pub fn new(endpoint: Endpoint) -> Self {
-        let host = match &endpoint {
-            Endpoint::Unix(_) => "localhost".to_owned(),
-            Endpoint::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
-            Endpoint::Tcp { host, port } => format!("{host}:{port}"),
-        };
-        let inner = Inner { endpoint, host, idle: Mutex::default(), negotiated: Mutex::default() };
+        Self::with_options(endpoint, ConnectOptions::default())
+    }
+
+    /// [`Self::new`] with other ways to connect than the usual ones.
+    #[must_use]
+    pub fn with_options(endpoint: Endpoint, options: ConnectOptions) -> Self {
+        let host = endpoint.authority();
+        let inner = Inner { options, endpoint, host, idle: Mutex::default(), negotiated: Mutex::default() };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// A client of the engine at `endpoint`, that has found out which version of the API both speak.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedApi`] if there is none; whatever a call may fail with.
+    pub async fn connect(endpoint: Endpoint) -> Result<Self, Error> {
+        let docker = Self::new(endpoint);
+        docker.negotiate().await?;
+        Ok(docker)
     }
 
     /// Where the engine listens.
@@ -153,32 +101,48 @@ impl Docker {
     pub(crate) async fn json<T: DeserializeOwned>(&self, call: Call) -> Result<T, Error> {
         let what = call.what();
         let answer = self.call(call).await?;
-        serde_json::from_slice(&answer.body).map_err(|source| Error::Decode { what, source })
+        lenient::read(&answer.body, &what).map_err(|source| Error::Decode { what, source })
+    }
+
+    /// [`Self::json`] for the lists that are long and often read.
+    pub(crate) async fn list<T: DeserializeOwned>(&self, call: Call) -> Result<Vec<T>, Error> {
+        let what = call.what();
+        let answer = self.call(call).await?;
+        lenient::read_fast(&answer.body, &what).map_err(|source| Error::Decode { what, source })
+    }
+
+    /// Makes an ordinary call whose answer says nothing.
+    pub(crate) async fn done(&self, call: Call) -> Result<(), Error> {
+        self.call(call).await.map(drop)
     }
 
     /// Makes an ordinary call. Statuses from 400 on are errors.
     pub(crate) async fn call(&self, call: Call) -> Result<Answer, Error> {
-        within(&call, self.exchange(&call)).await
+        let (what, deadline) = (call.what(), call.deadline);
+        within(deadline, what, self.exchange(call)).await
     }
 
-    async fn exchange(&self, call: &Call) -> Result<Answer, Error> {
-        let target = self.target(call).await?;
+    async fn exchange(&self, mut call: Call) -> Result<Answer, Error> {
+        let request = self.prepare(&mut call).await?;
         // Only what may be repeated goes out on a connection that the engine may just be closing: whether a lost
         // `POST` had an effect, nobody can tell.
-        if matches!(call.method, Method::GET | Method::HEAD)
+        if matches!(call.operation.method(), Method::GET | Method::HEAD)
             && let Some(mut sender) = self.idle_connection().await
         {
-            match sender.send_request(self.request(call, &target)?).await {
-                Ok(response) => return self.read(call, response, sender).await,
+            match sender.send_request(request).await {
+                Ok(response) => return self.read(&call, response, sender).await,
                 Err(error) if error::broke_off(&error) => {}
-                Err(source) => return Err(Error::Http { what: call.what(), source }),
+                Err(source) => return Err(self.broken(&call, source)),
             }
+            let request = self.prepare(&mut call).await?;
+            return self.fresh(&call, request).await;
         }
-        let mut sender = transport::connect(&self.inner.endpoint).await?;
-        let response = sender
-            .send_request(self.request(call, &target)?)
-            .await
-            .map_err(|source| Error::Http { what: call.what(), source })?;
+        self.fresh(&call, request).await
+    }
+
+    async fn fresh(&self, call: &Call, request: Request<RequestBody>) -> Result<Answer, Error> {
+        let mut sender = transport::connect(self.route()).await?;
+        let response = sender.send_request(request).await.map_err(|source| self.broken(call, source))?;
         self.read(call, response, sender).await
     }
 
@@ -187,7 +151,7 @@ impl Docker {
         let limit = if is_failure(parts.status) { ERROR_CAP } else { call.limit };
         let mut bytes = Vec::new();
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|source| Error::Http { what: call.what(), source })?;
+            let frame = frame.map_err(|source| self.broken(call, source))?;
             if let Ok(data) = frame.into_data() {
                 append(&mut bytes, &data, limit, || call.what())?;
             }
@@ -195,20 +159,20 @@ impl Docker {
         // Only here has the whole answer been read, so that the connection can carry another one.
         self.keep(sender);
         if is_failure(parts.status) {
-            return Err(error::from_answer(parts.status.as_u16(), &bytes, call.method.as_str(), &call.path));
+            return Err(failure(parts.status, &bytes, call));
         }
         Ok(Answer { status: parts.status, headers: parts.headers, body: bytes })
     }
 
     /// Makes a call whose answer is a stream, on a connection of its own.
     pub(crate) async fn open(&self, call: Call) -> Result<(HeaderMap, StreamBody), Error> {
-        within(&call, self.open_stream(&call)).await
+        let (what, deadline) = (call.what(), call.deadline);
+        within(deadline, what, self.open_stream(call)).await
     }
 
-    async fn open_stream(&self, call: &Call) -> Result<(HeaderMap, StreamBody), Error> {
-        let target = self.target(call).await?;
-        let request = self.request(call, &target)?;
-        let (response, mut body) = StreamBody::open(&self.inner.endpoint, request, call.what()).await?;
+    async fn open_stream(&self, mut call: Call) -> Result<(HeaderMap, StreamBody), Error> {
+        let request = self.prepare(&mut call).await?;
+        let (response, mut body) = StreamBody::open(self.route(), request, call.what()).await?;
         let status = response.status();
         if !is_failure(status) {
             return Ok((response.into_parts().0.headers, body));
@@ -217,36 +181,56 @@ impl Docker {
         while let Some(data) = body.data().await {
             append(&mut bytes, &data?, ERROR_CAP, || call.what())?;
         }
-        Err(error::from_answer(status.as_u16(), &bytes, call.method.as_str(), &call.path))
+        Err(failure(status, &bytes, &call))
     }
 
-    async fn target(&self, call: &Call) -> Result<String, Error> {
-        let mut target = if call.versioned {
-            // Boxed because negotiation calls back into here.
-            let version = Box::pin(self.negotiate()).await?;
-            format!("/v{version}{}", call.path)
-        } else {
-            call.path.clone()
-        };
-        for (index, (name, value)) in call.query.iter().enumerate() {
-            target.push(if index == 0 { '?' } else { '&' });
-            target.push_str(name);
-            target.push('=');
-            target.extend(percent_encoding::utf8_percent_encode(value, QUERY));
-        }
-        Ok(target)
+    /// The bytes of a streamed answer as they come. The call is made with the first poll; a connection that breaks
+    /// off is an error and never an end.
+    pub(crate) fn bytes(&self, call: Call) -> impl Stream<Item = Result<Bytes, Error>> + Send + use<> {
+        let docker = self.clone();
+        stream::once(async move { docker.open(call).await })
+            .map_ok(|(_, body)| {
+                stream::try_unfold(body, |mut body| async move {
+                    Ok(body.data().await.transpose()?.map(|data| (data, body)))
+                })
+            })
+            .try_flatten()
     }
 
-    fn request(&self, call: &Call, target: &str) -> Result<Request<Full<Bytes>>, Error> {
+    /// The JSON values of a streamed answer as they come. The call is made with the first poll.
+    pub(crate) fn values<T: DeserializeOwned + Send>(
+        &self,
+        call: Call,
+    ) -> impl Stream<Item = Result<T, Error>> + Send + use<T> {
+        let docker = self.clone();
+        stream::once(async move { docker.open(call).await })
+            .map_ok(|(_, body)| stream::try_unfold((body, JsonStream::default()), next_value))
+            .try_flatten()
+    }
+
+    /// The request of `call` for this engine, whose version is asked for first if it must be.
+    async fn prepare(&self, call: &mut Call) -> Result<Request<RequestBody>, Error> {
+        // Boxed because negotiation calls back into here.
+        let version = if call.versioned { Some(Box::pin(self.negotiate()).await?) } else { None };
+        tracing::trace!(target: "berth_engine::operation", id = call.operation.id());
         let mut request = Request::builder()
-            .method(call.method.clone())
-            .uri(target)
+            .method(call.operation.method())
+            .uri(call.target(version)?)
             .header(header::HOST, &self.inner.host)
             .header(header::USER_AGENT, concat!("Berth/", env!("CARGO_PKG_VERSION")));
-        if let Some(content_type) = call.content_type {
-            request = request.header(header::CONTENT_TYPE, content_type);
+        for (name, value) in &call.headers {
+            request = request.header(name, value);
         }
-        request.body(Full::new(call.body.clone())).map_err(|source| Error::Request { what: call.what(), source })
+        request.body(call.take_body(version)?).map_err(|source| Error::Request { what: call.what(), source })
+    }
+
+    fn route(&self) -> Route<'_> {
+        Route { endpoint: &self.inner.endpoint, options: &self.inner.options }
+    }
+
+    /// The error of an exchange that broke. Some ways to connect tell only here that nobody was let in.
+    fn broken(&self, call: &Call, source: hyper::Error) -> Error {
+        transport::broken(&self.inner.endpoint, call.what(), source)
     }
 
     async fn idle_connection(&self) -> Option<Sender> {
@@ -275,20 +259,39 @@ impl Docker {
     }
 }
 
-const QUERY: &percent_encoding::AsciiSet =
-    &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
-
 fn is_failure(status: StatusCode) -> bool {
     // 304 is the engine's "it already is"; other redirects mean that something else answers there.
     !status.is_success() && status != StatusCode::NOT_MODIFIED
 }
 
-async fn within<T>(call: &Call, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    match call.deadline {
+fn failure(status: StatusCode, body: &[u8], call: &Call) -> Error {
+    error::from_answer(status.as_u16(), body, call.operation.method().as_str(), call.shown_path())
+}
+
+async fn next_value<T: DeserializeOwned>(
+    (mut body, mut values): (StreamBody, JsonStream),
+) -> Result<Option<(T, (StreamBody, JsonStream))>, Error> {
+    loop {
+        if let Some(value) = values.next(body.what())? {
+            return Ok(Some((value, (body, values))));
+        }
+        match body.data().await {
+            Some(data) => values.push(&data?),
+            None => return values.finish(body.what()).map(|()| None),
+        }
+    }
+}
+
+async fn within<T>(
+    deadline: Option<Duration>,
+    what: String,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    match deadline {
         None => work.await,
         Some(deadline) => match timeout(deadline, work).await {
             Ok(result) => result,
-            Err(_) => Err(Error::Timeout { what: call.what(), seconds: deadline.as_secs() }),
+            Err(_) => Err(Error::Timeout { what, seconds: deadline.as_secs() }),
         },
     }
 }

@@ -47,8 +47,19 @@ impl TryFrom<String> for ContainerId {
 
 impl<'de> Deserialize<'de> for ContainerId {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        struct Text;
+        impl serde::de::Visitor<'_> for Text {
+            type Value = ContainerId;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the full id of a container")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ContainerId, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Text)
     }
 }
 

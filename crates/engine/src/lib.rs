@@ -1,6 +1,6 @@
 //! Docker Engine API client, and the live view of one engine.
 //!
-//! [`Docker`] speaks HTTP/1.1 to one [`Endpoint`]: a unix socket or plain TCP. [`watch()`] keeps a [`Store`] of that
+//! [`Docker`] speaks HTTP/1.1 to one [`Endpoint`]: a unix socket, a named pipe, TCP with and without TLS, or ssh. [`watch()`] keeps a [`Store`] of that
 //! engine's containers in step with it. Both know nothing of Berth's other crates.
 //!
 //! What comes from an engine is outside data: every length is capped, every decoder returns an [`Error`] instead of
@@ -9,21 +9,42 @@
 #![warn(missing_docs)]
 
 mod api;
+pub mod archive;
+pub mod context;
 mod decode;
 mod endpoint;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod http;
 mod id;
 mod live;
+mod operation;
+pub mod reference;
+pub mod registry;
 mod transport;
 mod version;
 
 pub use self::http::Docker;
-pub use api::containers::{Changed, ContainerExit, Filters, ListContainers, RemoveContainer};
-pub use api::events::{Event, EventKind};
+pub use self::http::{Hijacked, RequestBody};
+pub use api::attach::{AttachContainer, Attached, OutputPiece, ProcessInput, ProcessOutput};
+pub use api::containers::{
+    Change, ChangeKind, Changed, ContainerExit, CreateContainer, CreatedContainer, Filters, ListContainers,
+    ProcessList, PrunedContainers, RemoveContainer, StopContainer, TerminalSize, WaitCondition,
+};
+pub use api::events::{Event, EventKind, EventOptions};
+pub use api::exec::{ExecId, ExecOptions, ExecProcess, ExecSession, ExecState};
+pub use api::files::{FileKind, PathStat, UploadArchive};
 pub use api::logs::LogOptions;
 pub use api::model;
-pub use api::system::{Info, VersionInfo};
+pub use api::stats::{BlockIo, ContainerStats, CpuStats, MemoryStats, NetworkStats, PidsStats, Sampling, Throttling};
+pub use api::system::{Info, Ping, VersionInfo, auth::LoginAccepted};
+/// What takes room on the engine's disk.
+pub use api::system::usage;
+pub use api::{networks, plugins, swarm, volumes};
+pub use api::{build, distribution, images, progress, session};
+/// The API's own schemas, for bodies of requests and for answers that are rarely read.
+pub use bollard_stubs::models as schema;
 pub use decode::frame::{FrameDecoder, FrameError, FramePiece, StdStream};
 pub use decode::lines::{LINE_CAP, LogBatch, LogDecoder, LogLine};
 pub use endpoint::{Endpoint, InvalidEndpoint};
@@ -32,4 +53,5 @@ pub use id::{ContainerId, ContainerRef};
 pub use live::cache::{Container, EngineInfo, Link, Port, Snapshot, SnapshotWriter, Store};
 pub use live::watch::{WatchHandle, WatchOptions, watch};
 pub use model::{ContainerInspect, ContainerState, ContainerSummary, Health};
+pub use transport::{ConnectOptions, Pem, Socket, TlsMaterial, Verification, dial};
 pub use version::ApiVersion;

@@ -1,8 +1,18 @@
 //! Connections to an engine.
 
+mod explain;
+mod material;
+mod pipe;
+mod problem;
+mod ssh;
+mod tcp;
+mod tls;
+
 use std::{
-    io,
+    fmt, io,
+    path::PathBuf,
     pin::Pin,
+    sync::{Arc, LazyLock},
     task::{Context, Poll},
     time::Duration,
 };
@@ -10,7 +20,6 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::poll_fn;
 use http::{Request, Response};
-use http_body_util::Full;
 use hyper::{
     body::{Body, Incoming},
     client::conn::http1,
@@ -18,55 +27,131 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
     time::timeout,
 };
 
-use crate::{Endpoint, Error};
+pub use self::material::{Pem, TlsMaterial, Verification};
+use self::problem::Problem;
+use crate::{Endpoint, Error, http::RequestBody};
+
+pub(crate) type Sender = http1::SendRequest<RequestBody>;
+type Connection = http1::Connection<TokioIo<Box<dyn Socket>>, RequestBody>;
 
 const CONNECT_SECONDS: u64 = 5;
 
 /// Longest head of an answer, in bytes.
 const HEAD_CAP: usize = 64 * 1024;
 
-trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
+/// A connection as bytes both ways.
+///
+/// Shutting down its writing half tells the other side that no more comes, where the transport can: unix sockets, TCP,
+/// TLS and ssh can, named pipes cannot.
+pub trait Socket: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug> Socket for T {}
 
-pub(crate) type Sender = http1::SendRequest<Full<Bytes>>;
-type Connection = http1::Connection<TokioIo<Box<dyn Socket>>, Full<Bytes>>;
+/// How connections are made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConnectOptions {
+    /// The `ssh` to start for [`Endpoint::Ssh`]: a name on `PATH`, or a path.
+    pub ssh: PathBuf,
+    /// How long connecting may take, TLS included. What `ssh` needs to log in counts against the first call instead.
+    pub deadline: Duration,
+}
 
-async fn socket(endpoint: &Endpoint) -> io::Result<Box<dyn Socket>> {
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self { ssh: PathBuf::from("ssh"), deadline: Duration::from_secs(CONNECT_SECONDS) }
+    }
+}
+
+/// Where to, and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Route<'a> {
+    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) options: &'a ConnectOptions,
+}
+
+impl<'a> From<&'a Endpoint> for Route<'a> {
+    fn from(endpoint: &'a Endpoint) -> Self {
+        static USUAL: LazyLock<ConnectOptions> = LazyLock::new(ConnectOptions::default);
+        Self { endpoint, options: &USUAL }
+    }
+}
+
+async fn socket(Route { endpoint, options }: Route<'_>) -> io::Result<Box<dyn Socket>> {
     match endpoint {
         #[cfg(unix)]
         Endpoint::Unix(path) => Ok(Box::new(tokio::net::UnixStream::connect(path).await?)),
         #[cfg(not(unix))]
-        Endpoint::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
-        Endpoint::Tcp { host, port } => {
-            let stream = TcpStream::connect((host.as_str(), *port)).await?;
-            stream.set_nodelay(true)?;
-            Ok(Box::new(stream))
+        Endpoint::Unix(_) => Err(Problem::NoUnixSockets.into_io()),
+        Endpoint::NamedPipe(path) => pipe::connect(path, options.deadline).await,
+        Endpoint::Tcp { host, port } => Ok(Box::new(tcp::connect(host, *port).await?)),
+        Endpoint::Tls { host, port, tls } => {
+            let stream = tcp::connect(host, *port).await?;
+            Ok(Box::new(tls::connect(stream, host, Arc::clone(tls)).await?))
+        }
+        Endpoint::Ssh { user, host, port } => {
+            Ok(Box::new(ssh::connect(&options.ssh, user.as_deref(), host, *port, options.deadline)?))
         }
     }
 }
 
-async fn handshake(endpoint: &Endpoint) -> Result<(Sender, Connection), Error> {
-    let socket = match timeout(Duration::from_secs(CONNECT_SECONDS), socket(endpoint)).await {
-        Ok(Ok(socket)) => socket,
-        Ok(Err(source)) => return Err(Error::Connect { endpoint: endpoint.clone(), source }),
-        Err(_) => return Err(Error::Timeout { what: format!("connecting to {endpoint}"), seconds: CONNECT_SECONDS }),
-    };
+/// A bare connection to an engine, without HTTP: what a forwarder needs.
+///
+/// With [`Endpoint::Ssh`] it succeeds as soon as `ssh` runs; that the engine cannot be reached shows when reading.
+///
+/// # Errors
+/// [`Error::Connect`] when nobody takes the connection or the two sides do not trust each other, [`Error::Timeout`]
+/// after the deadline of `options`.
+pub async fn dial(endpoint: &Endpoint, options: &ConnectOptions) -> Result<Box<dyn Socket>, Error> {
+    match timeout(options.deadline, socket(Route { endpoint, options })).await {
+        Ok(Ok(socket)) => Ok(socket),
+        Ok(Err(source)) => Err(Error::Connect { endpoint: endpoint.clone(), source }),
+        Err(_) => {
+            Err(Error::Timeout { what: format!("connecting to {endpoint}"), seconds: options.deadline.as_secs() })
+        }
+    }
+}
+
+/// The error of an exchange that broke.
+///
+/// Some failures to connect show only then, with `ssh` and when an engine refuses a certificate; they become
+/// [`Error::Connect`].
+pub(crate) fn broken(endpoint: &Endpoint, what: String, source: hyper::Error) -> Error {
+    let chain = std::iter::successors(Some(&source as &(dyn std::error::Error + 'static)), |error| error.source());
+    let mut problems = chain.filter_map(|error| error.downcast_ref::<io::Error>()).filter_map(Problem::of);
+    match problems.next() {
+        Some(problem) => Error::Connect { endpoint: endpoint.clone(), source: problem.clone().into_io() },
+        None => Error::Http { what, source },
+    }
+}
+
+async fn handshake(Route { endpoint, options }: Route<'_>) -> Result<(Sender, Connection), Error> {
+    let socket = dial(endpoint, options).await?;
     http1::Builder::new()
         .max_header_size(HEAD_CAP)
         .handshake(TokioIo::new(socket))
         .await
-        .map_err(|source| Error::Http { what: format!("connecting to {endpoint}"), source })
+        .map_err(|source| broken(endpoint, format!("connecting to {endpoint}"), source))
 }
 
 /// A connection for exchanges one after another, driven by a task of its own until its sender is dropped.
-pub(crate) async fn connect(endpoint: &Endpoint) -> Result<Sender, Error> {
-    let (sender, connection) = handshake(endpoint).await?;
+pub(crate) async fn connect(route: impl Into<Route<'_>>) -> Result<Sender, Error> {
+    let (sender, connection) = handshake(route.into()).await?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection to the engine ended");
+        }
+    });
+    Ok(sender)
+}
+
+/// A connection for a single exchange that may end in another protocol.
+pub(crate) async fn connect_for_upgrade(route: impl Into<Route<'_>>) -> Result<Sender, Error> {
+    let (sender, connection) = handshake(route.into()).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "a connection to the engine ended");
         }
     });
@@ -82,17 +167,20 @@ pub(crate) struct StreamBody {
     connection: Option<Pin<Box<Connection>>>,
     /// Kept because a connection without a sender shuts down.
     sender: Sender,
+    endpoint: Endpoint,
     what: String,
 }
 
 impl StreamBody {
     pub(crate) async fn open(
-        endpoint: &Endpoint,
-        request: Request<Full<Bytes>>,
+        route: impl Into<Route<'_>>,
+        request: Request<RequestBody>,
         what: String,
     ) -> Result<(Response<()>, Self), Error> {
-        let (sender, connection) = handshake(endpoint).await?;
-        let mut stream = Self { body: None, connection: Some(Box::pin(connection)), sender, what };
+        let route = route.into();
+        let (sender, connection) = handshake(route).await?;
+        let endpoint = route.endpoint.clone();
+        let mut stream = Self { body: None, connection: Some(Box::pin(connection)), sender, endpoint, what };
         let mut answer = Box::pin(stream.sender.send_request(request));
         let response = poll_fn(|cx| {
             if let Poll::Ready(response) = answer.as_mut().poll(cx) {
@@ -103,7 +191,7 @@ impl StreamBody {
         })
         .await;
         drop(answer);
-        let response = response.map_err(|source| Error::Http { what: stream.what.clone(), source })?;
+        let response = response.map_err(|source| broken(&stream.endpoint, stream.what.clone(), source))?;
         let (parts, body) = response.into_parts();
         stream.body = Some(body);
         Ok((Response::from_parts(parts, ()), stream))
@@ -128,7 +216,7 @@ impl StreamBody {
                 }
                 Poll::Ready(Some(Err(source))) => {
                     self.body = None;
-                    return Poll::Ready(Some(Err(Error::Http { what: self.what.clone(), source })));
+                    return Poll::Ready(Some(Err(broken(&self.endpoint, self.what.clone(), source))));
                 }
                 Poll::Ready(None) => {
                     self.body = None;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer};
 use crate::{
     Docker, Error,
     http::{Answer, Call},
+    operation::Operation,
 };
 
 /// Version of the Engine API, such as 1.51. Ordered as versions are: 1.9 comes before 1.10.
@@ -80,12 +81,12 @@ impl Docker {
             }
             negotiated.epoch
         };
-        let answer = self.call(Call::get("/_ping").unversioned()).await?;
+        let answer = self.call(Call::new(Operation::SystemPing, []).unversioned()).await?;
         let version = match header_version(&answer) {
             Some(engine) if engine <= ApiVersion::NEWEST => agree(engine, None)?,
             // An engine of before 1.25 says nothing, and one newer than this client may have dropped our versions.
             _ => {
-                let range: Range = self.json(Call::get("/version").unversioned()).await?;
+                let range: Range = self.json(Call::new(Operation::SystemVersion, []).unversioned()).await?;
                 agree(range.api_version, range.min_api_version.and_then(|text| text.parse().ok()))?
             }
         };

@@ -181,13 +181,13 @@ async fn calls_have_the_form_of_the_api() {
     );
     let docker = docker(&path);
     let filters = Filters::default().with("label", "a=b&c").with("label", "d");
-    docker.list_containers(&ListContainers { all: true, limit: Some(3), filters }).await.unwrap();
+    docker.list_containers(&ListContainers { all: true, limit: Some(3), filters, size: false }).await.unwrap();
     assert_eq!(docker.stop_container(&web(), None).await.unwrap(), Changed::Already);
     assert_eq!(docker.stop_container(&web(), Some(3)).await.unwrap(), Changed::Already);
     docker.remove_container(&web(), &RemoveContainer { force: true, volumes: true }).await.unwrap();
     assert_eq!(docker.create_container("web", &json!({ "Image": "busybox" })).await.unwrap().as_str(), id);
     assert_eq!(docker.wait_container(&web()).await.unwrap().status_code, 137);
-    let error = docker.import_image("localhost:5000/busybox", &b"tar"[..]).await.unwrap_err();
+    let error = docker.import_image("localhost:5000/busybox", b"tar".to_vec()).await.unwrap_err();
     assert!(matches!(error, Error::Stream(text) if text == "no space left on device"));
     assert!(matches!(docker.kill_container(&web(), Some("KILL&x=1")).await, Err(Error::InvalidReference { .. })));
     assert!(matches!(docker.create_container("../x", &json!({})).await, Err(Error::InvalidReference { .. })));

@@ -92,7 +92,7 @@ impl Drop for BundledEngine {
     }
 }
 
-/// Debian's dockerd 20.10, the oldest engine Berth is tested against. It has no network of its own.
+/// Debian's dockerd 20.10, the oldest engine Berth is tested against.
 #[derive(Debug)]
 pub struct OldEngine {
     child: Child,
@@ -100,12 +100,27 @@ pub struct OldEngine {
 }
 
 impl OldEngine {
-    /// Starts one and waits until its socket takes connections.
+    /// Starts one on this machine's network, which it leaves alone: it has no bridge of its own. Waits until its socket
+    /// takes connections.
     ///
     /// # Errors
     /// When it is not installed or does not come up; the error holds its log.
     pub fn start() -> Result<Self, Error> {
-        let dockerd = std::env::var_os("BERTH_OLD_DOCKERD").map_or_else(|| "/usr/sbin/dockerd".into(), PathBuf::from);
+        Self::launch(false)
+    }
+
+    /// Starts one with a network of its own that leads nowhere, where it may have bridges and ports as it likes.
+    ///
+    /// # Errors
+    /// When it is not installed or does not come up; the error holds its log.
+    pub fn isolated() -> Result<Self, Error> {
+        Self::launch(true)
+    }
+
+    fn launch(isolated: bool) -> Result<Self, Error> {
+        let unpacked = program("old-engine", "BERTH_OLD_ENGINE").join("root/usr/sbin/dockerd");
+        let found = || if unpacked.exists() { unpacked } else { "/usr/sbin/dockerd".into() };
+        let dockerd = std::env::var_os("BERTH_OLD_DOCKERD").map_or_else(found, PathBuf::from);
         if !dockerd.exists() {
             let program = dockerd.display().to_string();
             return Err(Error::Missing { program, fix: "run the tests through `cargo xtask test engine`" });
@@ -117,7 +132,16 @@ impl OldEngine {
         let path = std::env::var("PATH").unwrap_or_default();
         let beside = dockerd.parent().unwrap_or(Path::new("/")).to_owned();
         let programs = beside.parent().unwrap_or(Path::new("/")).join("bin");
-        let child = Command::new(&dockerd)
+        let mut command = Command::new(if isolated { "unshare".as_ref() } else { dockerd.as_os_str() });
+        if isolated {
+            // A swarm wants an address that is not the loopback's.
+            const SCRIPT: &str = r#"ip link set lo up; ip link add uplink type veth peer name away; ip link set away up;
+                ip address add 192.0.2.1/24 dev uplink; ip link set uplink up; exec "$0" "$@""#;
+            command.args(["--mount", "--net", "sh", "-c", SCRIPT]).arg(&dockerd);
+        } else {
+            command.args(["--bridge", "none", "--iptables=false", "--ip6tables=false"]);
+        }
+        let child = command
             .env("PATH", format!("{}:{}:{path}", programs.display(), beside.display()))
             .arg("--host")
             .arg(format!("unix://{}", at("docker.sock").display()))
@@ -127,7 +151,7 @@ impl OldEngine {
             .arg(at("exec"))
             .arg("--pidfile")
             .arg(at("pid"))
-            .args(["--bridge", "none", "--iptables=false", "--ip6tables=false", "--storage-driver", "overlay2"])
+            .args(["--storage-driver", "overlay2"])
             .args(["--cgroup-parent", "/berth-old-engine"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -167,6 +191,15 @@ impl Drop for OldEngine {
         {
             let _ = Command::new("umount").arg("--lazy").arg(point).status();
         }
+    }
+}
+
+/// Removes control groups that are empty, in every hierarchy.
+pub(crate) fn remove_groups(hierarchies: &Path, name: &Path) {
+    let Ok(entries) = std::fs::read_dir(hierarchies) else { return };
+    let parents = entries.flatten().map(|entry| entry.path()).chain([hierarchies.to_owned()]);
+    for group in parents.map(|folder| folder.join(name)).filter(|group| group.is_dir()) {
+        let _ = Command::new("find").arg(group).args(["-depth", "-type", "d", "-exec", "rmdir", "{}", "+"]).output();
     }
 }
 

@@ -1,3 +1,15 @@
+import Box from '@lucide/svelte/icons/box'
+import Copy from '@lucide/svelte/icons/copy'
+import Info from '@lucide/svelte/icons/info'
+import Keyboard from '@lucide/svelte/icons/keyboard'
+import Layers from '@lucide/svelte/icons/layers'
+import List from '@lucide/svelte/icons/list'
+import Monitor from '@lucide/svelte/icons/monitor'
+import Moon from '@lucide/svelte/icons/moon'
+import Play from '@lucide/svelte/icons/play'
+import Square from '@lucide/svelte/icons/square'
+import Sun from '@lucide/svelte/icons/sun'
+import TextAlignStart from '@lucide/svelte/icons/text-align-start'
 import type { Component } from 'svelte'
 import { applicable, copyAndSay, VERBS } from '../features/containers/actions'
 import { ICON_OF_VERB, KEY_OF_VERB } from '../features/containers/menu-entries'
@@ -19,6 +31,7 @@ export interface PaletteEntry {
 }
 
 const SHOWN_AT_MOST = 40
+const THEME_ICON = { system: Monitor, light: Sun, dark: Moon }
 
 function commands(onkeyboardmap: () => void): PaletteEntry[] {
   const { targets } = page
@@ -46,6 +59,7 @@ function commands(onkeyboardmap: () => void): PaletteEntry[] {
         label: text.containers.logs,
         note,
         shortcut: 'L',
+        icon: TextAlignStart,
         run: () => page.open(first, 'logs'),
       })
       entries.push({
@@ -53,42 +67,53 @@ function commands(onkeyboardmap: () => void): PaletteEntry[] {
         label: text.containers.openDetails,
         note,
         shortcut: 'I',
+        icon: Info,
         run: () => page.open(first, 'overview'),
       })
       entries.push({
         key: 'copy-id',
         label: text.containers.copyId,
         note,
+        icon: Copy,
         run: () => void copyAndSay(first.row.id, text.containers.theId),
       })
       entries.push({
         key: 'copy-name',
         label: text.containers.copyName,
         note,
+        icon: Copy,
         run: () => void copyAndSay(first.row.name, text.containers.theName),
       })
       entries.push({
         key: 'copy-image',
         label: text.containers.copyImage,
         note,
+        icon: Copy,
         run: () => void copyAndSay(first.row.image, text.containers.theImage),
       })
     }
   }
   entries.push(
-    { key: 'all', label: text.palette.showAll, note: '', run: () => page.setSegment('all') },
-    { key: 'running', label: text.palette.showRunning, note: '', run: () => page.setSegment('running') },
-    { key: 'stopped', label: text.palette.showStopped, note: '', run: () => page.setSegment('stopped') },
+    { key: 'all', label: text.palette.showAll, note: '', icon: Box, run: () => page.setSegment('all') },
+    { key: 'running', label: text.palette.showRunning, note: '', icon: Play, run: () => page.setSegment('running') },
+    { key: 'stopped', label: text.palette.showStopped, note: '', icon: Square, run: () => page.setSegment('stopped') },
     settings.containersGrouped
-      ? { key: 'flat', label: text.palette.flat, note: '', run: () => settings.setContainersGrouped(false) }
-      : { key: 'group', label: text.palette.group, note: '', run: () => settings.setContainersGrouped(true) },
+      ? { key: 'flat', label: text.palette.flat, note: '', icon: List, run: () => settings.setContainersGrouped(false) }
+      : {
+          key: 'group',
+          label: text.palette.group,
+          note: '',
+          icon: Layers,
+          run: () => settings.setContainersGrouped(true),
+        },
     ...(['system', 'light', 'dark'] as const).map((theme) => ({
       key: `theme:${theme}`,
       label: `${text.nav.theme}: ${text.nav.themes[theme]}`,
       note: '',
+      icon: THEME_ICON[theme],
       run: () => settings.setTheme(theme),
     })),
-    { key: 'keys', label: text.nav.keyboardMap, note: '', shortcut: '?', run: onkeyboardmap },
+    { key: 'keys', label: text.nav.keyboardMap, note: '', shortcut: '?', icon: Keyboard, run: onkeyboardmap },
   )
   return entries
 }

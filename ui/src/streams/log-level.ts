@@ -41,6 +41,24 @@ const KLOG = /^([IWEF])\d{4} \d\d:\d\d:/
 
 const KLOG_LEVELS: Readonly<Record<string, LogLevel>> = { I: 'info', W: 'warn', E: 'error', F: 'error' }
 
+/** Words at the front that say no more than the level's own name does; FATAL or NOTICE say more. */
+const FRONT =
+  /^(?:[[(<](error|err|eror|warning|warn|wrn|info|inf|debug|dbg|debu)[\])>]:?|(error|err|eror|warning|warn|wrn|info|inf|debug|dbg|debu):|(ERROR|ERR|EROR|WARNING|WARN|WRN|INFO|INF|DEBUG|DBG|DEBU))\s+(?=\S)/
+const FRONT_ANY_CASE = new RegExp(FRONT.source, 'i')
+
+/**
+ * How many characters at the front of a plain line only repeat its level, which has a column of its own. In small
+ * letters a word counts only when it is marked as a level: "Error while reading" is a sentence.
+ */
+export function levelLength(line: string, level: LogLevel | null): number {
+  if (level === null) return 0
+  const head = line.slice(0, LOOKED_AT)
+  const found = FRONT.exec(head) ?? FRONT_ANY_CASE.exec(head)
+  if (!found || (found[3] !== undefined && found[3] !== found[3].toUpperCase())) return 0
+  const word = (found[1] ?? found[2] ?? found[3] ?? '').toLowerCase()
+  return WORDS[word] === level ? found[0].length : 0
+}
+
 /** The level a plain line says it has. Never guessed from the stream it came by. */
 export function levelOf(line: string): LogLevel | null {
   const head = line.length > LOOKED_AT ? line.slice(0, LOOKED_AT) : line

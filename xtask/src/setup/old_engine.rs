@@ -1,5 +1,5 @@
-//! The distribution's dockerd, years older than the bundled one, for the conformance tests. It is unpacked
-//! into the target folder and never installed: an installed one would start as a service.
+//! The distribution's dockerd, years older than the bundled one, and its ssh server, for the tests against real engines.
+//! They are unpacked into the target folder and never installed: installed ones would start as services.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,9 @@ use crate::error::Error;
 use crate::workspace::Workspace;
 use crate::{out, process};
 
-const PACKAGES: [&str; 5] = ["docker.io", "containerd", "runc", "tini", "docker-registry"];
+const PACKAGES: [&str; 6] = ["docker.io", "containerd", "runc", "tini", "docker-registry", "openssh-server"];
+/// Without one of these, what is there was unpacked before it was wanted.
+const PROGRAMS: [&str; 6] = ["dockerd", "containerd", "runc", "docker", "docker-registry", "sshd"];
 /// Client programs that the tests call by name, from the unpacked packages when the system has none.
 const LINKED: [&str; 2] = ["docker", "docker-registry"];
 
@@ -19,7 +21,8 @@ pub(crate) fn old_engine(workspace: &Workspace) -> Result<PathBuf, Error> {
     }
     let root = workspace.target("old-engine/root");
     let stamp = workspace.target("old-engine/stamp");
-    if let (Ok(_), Some(dockerd)) = (std::fs::metadata(&stamp), program(&root, "dockerd")) {
+    let complete = stamp.exists() && PROGRAMS.into_iter().all(|name| program(&root, name).is_some());
+    if let Some(dockerd) = program(&root, "dockerd").filter(|_| complete) {
         return Ok(dockerd);
     }
 
@@ -81,13 +84,12 @@ fn download(workspace: &Workspace) -> Result<Vec<PathBuf>, Error> {
 
 /// Shared libraries are harmless to install; the engine's own packages are not.
 fn install_libraries(workspace: &Workspace, root: &Path, archives: &[PathBuf]) -> Result<(), Error> {
-    let programs = ["dockerd", "containerd", "runc", "docker", "docker-registry"];
     let lacks = |name: &str| {
         let Some(path) = program(root, name) else { return false };
         let listing = process::output(workspace.command("ldd").arg(path));
         listing.is_ok_and(|listing| String::from_utf8_lossy(&listing.stdout).contains("not found"))
     };
-    if !programs.into_iter().any(lacks) {
+    if !PROGRAMS.into_iter().any(lacks) {
         return Ok(());
     }
     let mut wanted = BTreeSet::new();

@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::process;
 
 use Probe::{AnyPath, AnyProgram, PkgConfig, Program};
-use Purpose::{BrowserTests, Build, Desktop, DesktopTests, Engine, EngineTests};
+use Purpose::{BrowserTests, Build, CrossCheck, Desktop, DesktopTests, Engine, EngineTests};
 
 /// What a package is for. Nobody has to install what he does not use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +25,8 @@ pub(crate) enum Purpose {
     BrowserTests,
     /// The tests of the desktop window.
     DesktopTests,
+    /// Checking the code for other systems.
+    CrossCheck,
 }
 
 /// How to see that something is there without asking a package manager.
@@ -93,9 +95,26 @@ pub(crate) const PACKAGES: &[Package] = &[
         AnyPath(&["/bin/busybox", "/usr/sbin/busybox"]),
     ),
     Package::new(EngineTests, ["iptables", "iptables-nft", "iptables"], Program("iptables")),
+    Package::new(EngineTests, ["apache2-utils", "httpd-tools", "apache"], Program("htpasswd")),
     Package::new(EngineTests, ["curl", "curl", "curl"], Program("curl")),
     Package::new(EngineTests, ["python3", "python3", "python"], Program("python3")),
     Package::new(EngineTests, ["procps", "procps-ng", "procps-ng"], Program("ps")),
+    Package::new(EngineTests, ["openssl", "openssl", "openssl"], Program("openssl")),
+    // The server is unpacked beside the old engine on Debian: installed, it would start.
+    Package::new(EngineTests, ["openssh-client", "openssh-clients openssh-server", "openssh"], Program("ssh")),
+    Package::new(EngineTests, ["podman", "podman", "podman"], Program("podman")),
+    Package::new(EngineTests, ["crun", "crun", "crun"], AnyProgram(&["crun", "runc"])),
+    // Podman's networks; Debian has it below /usr/lib/podman.
+    Package::new(
+        EngineTests,
+        ["netavark", "netavark", "netavark"],
+        AnyPath(&["/usr/lib/podman/netavark", "/usr/libexec/podman/netavark"]),
+    ),
+    Package::new(
+        EngineTests,
+        ["aardvark-dns", "aardvark-dns", "aardvark-dns"],
+        AnyPath(&["/usr/lib/podman/aardvark-dns", "/usr/libexec/podman/aardvark-dns"]),
+    ),
     Package::new(
         BrowserTests,
         ["chromium", "chromium", "chromium"],
@@ -118,4 +137,8 @@ pub(crate) const PACKAGES: &[Package] = &[
         ["webkit2gtk-driver", "webkit2gtk-driver", "webkit2gtk-4.1"],
         Program("WebKitWebDriver"),
     ),
+    // Debian's backport of the compiler, the one that comes with the source of its standard library.
+    Package::new(CrossCheck, ["rustc-web", "-", "-"], AnyPath(&["/usr/bin/rustc"])),
+    Package::new(CrossCheck, ["cargo-web", "-", "-"], AnyPath(&["/usr/bin/cargo"])),
+    Package::new(CrossCheck, ["rust-web-src", "-", "-"], AnyPath(&["/usr/src/rustc-1.96.0"])),
 ];

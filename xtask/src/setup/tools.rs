@@ -15,6 +15,11 @@ pub(crate) fn tauri_driver(workspace: &Workspace) -> Result<(), Error> {
     install(workspace, "tauri-driver", "2.1.0", &[])
 }
 
+/// The fuzzer.
+pub(crate) fn fuzzer(workspace: &Workspace) -> Result<(), Error> {
+    install(workspace, "cargo-fuzz", "0.13.2", &[])
+}
+
 fn install(workspace: &Workspace, name: &str, version: &str, features: &[&str]) -> Result<(), Error> {
     if workspace.tool(name).is_some() {
         return Ok(());

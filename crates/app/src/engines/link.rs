@@ -18,17 +18,15 @@ pub(crate) async fn project(app: Arc<App>, engine: Arc<Engine>) {
     let mut view = engine.store.subscribe();
     let mut supervisor = engine.supervisor.subscribe();
     let mut shown: Arc<HashMap<ContainerId, Arc<Container>>> = Arc::default();
-    let mut since = (EngineState::Starting, now_milliseconds());
+    let mut seen = (EngineState::Starting, now_milliseconds());
     loop {
         let snapshot = view.borrow_and_update().clone();
         let status = supervisor.borrow_and_update().clone();
         let mut row = engine_row(&engine, &snapshot, status.as_ref());
-        if row.state != since.0 {
-            since = (row.state, now_milliseconds());
+        if row.state != seen.0 {
+            seen = (row.state, now_milliseconds());
         }
-        if row.since == 0.0 {
-            row.since = since.1;
-        }
+        row.since = told_since(row.state, &snapshot, status.as_ref()).unwrap_or(seen.1);
         app.world.edit(|edit| {
             for (id, container) in snapshot.containers.iter() {
                 if shown.get(id).is_some_and(|before| Arc::ptr_eq(before, container)) {
@@ -79,12 +77,34 @@ fn engine_row(engine: &Engine, snapshot: &Snapshot, status: Option<&Status>) -> 
     row
 }
 
+/// How the connection alone would have it.
+fn link_state(snapshot: &Snapshot) -> EngineState {
+    match snapshot.link {
+        Link::Connecting => EngineState::Starting,
+        Link::Live { .. } => EngineState::Ready,
+        Link::Lost { .. } if snapshot.listed => EngineState::Lost,
+        Link::Lost { .. } => EngineState::Failed,
+    }
+}
+
+/// Since when the row's state holds, where the supervisor or the connection tells; else it holds since it was seen.
+fn told_since(state: EngineState, snapshot: &Snapshot, status: Option<&Status>) -> Option<f64> {
+    if let Some(status) = status.filter(|status| state == EngineState::Ready && status.is_usable()) {
+        return Some(status.since_ms);
+    }
+    match snapshot.link {
+        Link::Live { since_ms, .. } | Link::Lost { since_ms, .. } => {
+            (state == link_state(snapshot)).then_some(since_ms)
+        }
+        Link::Connecting => None,
+    }
+}
+
 fn describe_link(row: &mut EngineRow, snapshot: &Snapshot) {
+    row.state = link_state(snapshot);
     match &snapshot.link {
         Link::Connecting => {}
-        Link::Live { since_ms, api, info } => {
-            row.state = EngineState::Ready;
-            row.since = *since_ms;
+        Link::Live { api, info, .. } => {
             row.api_version = Some(api.to_string());
             row.version = Some(info.server_version.clone()).filter(|version| !version.is_empty());
             row.platform = Some(info.platform());
@@ -93,9 +113,7 @@ fn describe_link(row: &mut EngineRow, snapshot: &Snapshot) {
             let memory = info.memory_bytes as f64;
             row.memory_bytes = Some(memory).filter(|bytes| *bytes > 0.0);
         }
-        Link::Lost { since_ms, error, .. } => {
-            row.state = if snapshot.listed { EngineState::Lost } else { EngineState::Failed };
-            row.since = *since_ms;
+        Link::Lost { error, .. } => {
             row.error = Some(engine_error(format!("{} does not answer", row.name), error));
         }
     }
@@ -122,11 +140,6 @@ fn describe_supervisor(row: &mut EngineRow, status: &Status) {
         State::Stopping => EngineState::Stopping,
         State::Failed => EngineState::Failed,
     };
-    if state == EngineState::Ready && status.is_usable() {
-        row.since = status.since_ms;
-    } else if state != row.state {
-        row.since = 0.0;
-    }
     match (&status.error, state) {
         (Some(failure), EngineState::Failed) => {
             row.error = Some(engine_failure(failure));
@@ -169,6 +182,10 @@ mod tests {
         }
     }
 
+    fn timeout() -> berth_engine::Error {
+        berth_engine::Error::Timeout { what: "GET /_ping".into(), seconds: 5 }
+    }
+
     fn seen(supervisor: State, link: EngineState, listed: bool) -> EngineRow {
         let mut row = row(link, listed);
         describe_supervisor(&mut row, &Status { state: supervisor, since_ms: 7.0, ..Status::default() });
@@ -197,6 +214,24 @@ mod tests {
         ] {
             let link = if listed { EngineState::Lost } else { EngineState::Failed };
             assert_eq!(seen(supervisor, link, listed).state, wanted, "supervisor {supervisor:?}, listed {listed}");
+        }
+    }
+
+    #[test]
+    fn a_state_begins_when_the_one_who_knows_says_so() {
+        let lost = Link::Lost { since_ms: 3.0, error: Arc::new(timeout()), attempts: 1 };
+        let snapshot = |listed, link: &Link| Snapshot { listed, link: link.clone(), ..Snapshot::default() };
+        let ready = Status { state: State::Ready, since_ms: 7.0, ..Status::default() };
+        let stopped = Status { since_ms: 7.0, ..Status::default() };
+        for (state, snapshot, status, wanted) in [
+            (EngineState::Starting, snapshot(false, &Link::Connecting), None, None),
+            (EngineState::Lost, snapshot(true, &lost), None, Some(3.0)),
+            (EngineState::Failed, snapshot(false, &lost), None, Some(3.0)),
+            (EngineState::Ready, snapshot(true, &Link::Connecting), Some(&ready), Some(7.0)),
+            (EngineState::Lost, snapshot(true, &lost), Some(&ready), Some(3.0)),
+            (EngineState::Stopped, snapshot(true, &lost), Some(&stopped), None),
+        ] {
+            assert_eq!(told_since(state, &snapshot, status), wanted, "{state:?}");
         }
     }
 

@@ -1,16 +1,25 @@
 //! Calls on containers.
 
+mod create;
+mod look;
+mod wait;
+
 use std::{collections::BTreeMap, time::Duration};
 
-use bytes::Bytes;
-use http::{Method, StatusCode};
-use serde::Deserialize;
+use http::StatusCode;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub use create::{CreateContainer, CreatedContainer};
+pub(crate) use look::fused;
+pub use look::{Change, ChangeKind, ProcessList, PrunedContainers};
+pub use wait::{ContainerExit, WaitCondition};
+
 use crate::{
-    ContainerId, ContainerInspect, ContainerRef, ContainerSummary, Docker, Error,
-    decode::json_stream::JsonStream,
-    http::{Call, ORDINARY},
+    ContainerInspect, ContainerRef, ContainerSummary, Docker, Error,
+    api::options::options,
+    http::{Call, ORDINARY, Older, SLOW},
+    operation::Operation,
 };
 
 /// Filters of a list or of events: any of the values of every key.
@@ -34,24 +43,36 @@ impl Filters {
     }
 }
 
-/// Which containers to list.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ListContainers {
-    /// Also those that do not run.
-    pub all: bool,
-    /// The newest so many, of every state.
-    pub limit: Option<u32>,
-    /// Filters.
-    pub filters: Filters,
-}
+options! {
+    /// Which containers to list.
+    pub struct ListContainers {
+        /// Also those that do not run.
+        pub all: bool,
+        /// The newest so many, of every state.
+        pub limit: Option<u32>,
+        /// Filters.
+        pub filters: Filters,
+        /// Measure what each of them takes on the disk, which can take the engine minutes.
+        pub size: bool,
+    }
 
-/// How to remove a container.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RemoveContainer {
-    /// Kill it first if it runs.
-    pub force: bool,
-    /// Remove its anonymous volumes, too.
-    pub volumes: bool,
+    /// How to stop a container, or to restart it.
+    pub struct StopContainer {
+        /// Seconds after which it is killed; its own time to stop if none are given.
+        pub timeout: Option<u32>,
+        /// Never kill it, however long it takes to stop; `timeout` counts for nothing then.
+        pub never_kill: bool,
+        /// The signal instead of its own, such as `SIGINT`. Since API 1.42.
+        pub signal: Option<String>,
+    }
+
+    /// How to remove a container.
+    pub struct RemoveContainer {
+        /// Kill it first if it runs.
+        pub force: bool,
+        /// Remove its anonymous volumes, too.
+        pub volumes: bool,
+    }
 }
 
 /// What a call found.
@@ -63,13 +84,25 @@ pub enum Changed {
     Already,
 }
 
-/// How a container ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ContainerExit {
-    /// Exit code of the main process.
-    pub status_code: i64,
-    /// Why waiting failed, in the engine's words.
-    pub error: Option<String>,
+/// Size of a terminal in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TerminalSize {
+    /// Rows.
+    pub rows: u16,
+    /// Columns.
+    pub columns: u16,
+}
+
+impl TerminalSize {
+    pub(crate) fn apply(self, call: Call) -> Call {
+        call.query("h", self.rows.to_string()).query("w", self.columns.to_string())
+    }
+}
+
+impl From<Option<u32>> for StopContainer {
+    fn from(timeout: Option<u32>) -> Self {
+        Self { timeout, ..Self::default() }
+    }
 }
 
 impl Docker {
@@ -78,11 +111,14 @@ impl Docker {
     /// # Errors
     /// Whatever a call may fail with; more than 64 MiB of list is [`Error::TooLarge`].
     pub async fn list_containers(&self, options: &ListContainers) -> Result<Vec<ContainerSummary>, Error> {
-        let mut call = Call::get("/containers/json").flag("all", options.all);
+        let mut call = Call::new(Operation::ContainerList, []).flag("all", options.all);
         if let Some(limit) = options.limit {
             call = call.query("limit", limit.to_string());
         }
-        self.json(options.filters.apply(call)).await
+        if options.size {
+            call = call.flag("size", true).deadline(Some(SLOW));
+        }
+        self.list(options.filters.apply(call)).await
     }
 
     /// Everything of one container. API: `ContainerInspect`.
@@ -90,7 +126,27 @@ impl Docker {
     /// # Errors
     /// [`Error::is_not_found`] if there is none; whatever a call may fail with.
     pub async fn inspect_container(&self, container: &ContainerRef) -> Result<ContainerInspect, Error> {
-        self.json(Call::get(format!("/containers/{container}/json"))).await
+        self.json(Call::new(Operation::ContainerInspect, [container.as_str()])).await
+    }
+
+    /// [`Docker::inspect_container`] with the sizes on the disk, which the engine measures for as long as 300 s.
+    /// API: `ContainerInspect`.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] if there is none; whatever a call may fail with.
+    pub async fn inspect_container_size(&self, container: &ContainerRef) -> Result<ContainerInspect, Error> {
+        let call = Call::new(Operation::ContainerInspect, [container.as_str()]).flag("size", true);
+        self.json(call.deadline(Some(SLOW))).await
+    }
+
+    /// Everything the engine says of one container, read as `T`: a [`serde_json::Value`] for its very words, or
+    /// [`ContainerInspectResponse`](crate::schema::ContainerInspectResponse) for all that the API describes.
+    /// API: `ContainerInspect`.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] if there is none; whatever a call may fail with.
+    pub async fn inspect_container_as<T: DeserializeOwned>(&self, container: &ContainerRef) -> Result<T, Error> {
+        self.json(Call::new(Operation::ContainerInspect, [container.as_str()])).await
     }
 
     /// Starts a container. API: `ContainerStart`.
@@ -98,25 +154,43 @@ impl Docker {
     /// # Errors
     /// [`Error::is_not_found`] if there is none; whatever a call may fail with.
     pub async fn start_container(&self, container: &ContainerRef) -> Result<Changed, Error> {
-        self.change(Call::post(format!("/containers/{container}/start"))).await
+        self.change(Call::new(Operation::ContainerStart, [container.as_str()])).await
     }
 
-    /// Stops a container, killing it after `timeout` seconds or after its own time to stop. The call may take
+    /// [`Docker::start_container`] with other keys that detach those who attach to it, such as `ctrl-x,x`.
+    /// API: `ContainerStart`.
+    ///
+    /// # Errors
+    /// An [`Error::Api`] if the engine knows no such keys; whatever [`Docker::start_container`] fails with.
+    pub async fn start_container_with_keys(&self, container: &ContainerRef, keys: &str) -> Result<Changed, Error> {
+        self.change(Call::new(Operation::ContainerStart, [container.as_str()]).text("detachKeys", keys)).await
+    }
+
+    /// Stops a container, killing it after so many seconds or after its own time to stop. The call may take
     /// 30 s longer than that. API: `ContainerStop`.
     ///
     /// # Errors
-    /// [`Error::is_not_found`] if there is none; whatever a call may fail with.
-    pub async fn stop_container(&self, container: &ContainerRef, timeout: Option<u32>) -> Result<Changed, Error> {
-        let call = self.stopping(container, "stop", timeout).await?;
+    /// [`Error::is_not_found`] if there is none; [`Error::Unsupported`] if a signal is given and the engine is too old
+    /// for that; whatever a call may fail with.
+    pub async fn stop_container(
+        &self,
+        container: &ContainerRef,
+        options: impl Into<StopContainer>,
+    ) -> Result<Changed, Error> {
+        let call = self.stopping(container, Operation::ContainerStop, &options.into()).await?;
         self.change(call).await
     }
 
     /// Stops and starts a container, with times as [`Docker::stop_container`]. API: `ContainerRestart`.
     ///
     /// # Errors
-    /// [`Error::is_not_found`] if there is none; whatever a call may fail with.
-    pub async fn restart_container(&self, container: &ContainerRef, timeout: Option<u32>) -> Result<(), Error> {
-        let call = self.stopping(container, "restart", timeout).await?;
+    /// As [`Docker::stop_container`].
+    pub async fn restart_container(
+        &self,
+        container: &ContainerRef,
+        options: impl Into<StopContainer>,
+    ) -> Result<(), Error> {
+        let call = self.stopping(container, Operation::ContainerRestart, &options.into()).await?;
         self.call(call).await.map(drop)
     }
 
@@ -125,7 +199,7 @@ impl Docker {
     /// # Errors
     /// [`Error::is_conflict`] if it does not run or is frozen; whatever a call may fail with.
     pub async fn pause_container(&self, container: &ContainerRef) -> Result<(), Error> {
-        self.call(Call::post(format!("/containers/{container}/pause"))).await.map(drop)
+        self.call(Call::new(Operation::ContainerPause, [container.as_str()])).await.map(drop)
     }
 
     /// Thaws a container. API: `ContainerUnpause`.
@@ -133,7 +207,7 @@ impl Docker {
     /// # Errors
     /// [`Error::is_conflict`] if it is not frozen; whatever a call may fail with.
     pub async fn unpause_container(&self, container: &ContainerRef) -> Result<(), Error> {
-        self.call(Call::post(format!("/containers/{container}/unpause"))).await.map(drop)
+        self.call(Call::new(Operation::ContainerUnpause, [container.as_str()])).await.map(drop)
     }
 
     /// Sends a signal, such as `SIGHUP`, to the main process; `SIGKILL` if none is named. API: `ContainerKill`.
@@ -142,13 +216,9 @@ impl Docker {
     /// [`Error::InvalidReference`] if that is no signal's name or number; [`Error::is_conflict`] if the container does
     /// not run; whatever a call may fail with.
     pub async fn kill_container(&self, container: &ContainerRef, signal: Option<&str>) -> Result<(), Error> {
-        let mut call = Call::post(format!("/containers/{container}/kill"));
+        let mut call = Call::new(Operation::ContainerKill, [container.as_str()]);
         if let Some(signal) = signal {
-            let allowed = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || matches!(b, b'+' | b'-');
-            if signal.is_empty() || signal.len() > 32 || !signal.bytes().all(allowed) {
-                return Err(Error::invalid(signal, "signal"));
-            }
-            call = call.query("signal", signal);
+            call = call.query("signal", checked_signal(signal)?);
         }
         self.call(call).await.map(drop)
     }
@@ -158,84 +228,40 @@ impl Docker {
     /// # Errors
     /// [`Error::is_conflict`] if it runs and `force` is not set, or is being removed; whatever a call may fail with.
     pub async fn remove_container(&self, container: &ContainerRef, options: &RemoveContainer) -> Result<(), Error> {
-        let call = Call::new(Method::DELETE, format!("/containers/{container}"))
+        let call = Call::new(Operation::ContainerDelete, [container.as_str()])
             .flag("force", options.force)
             .flag("v", options.volumes);
         self.call(call).await.map(drop)
     }
 
-    /// Creates a container of a body as the API describes it. API: `ContainerCreate`.
+    /// Takes away the name `alias` that `container` has for another one by a link of the default bridge. Neither
+    /// container is removed. API: `ContainerDelete` with `link`.
     ///
     /// # Errors
-    /// [`Error::InvalidReference`] if that is no name; [`Error::is_not_found`] if there is no such image;
-    /// [`Error::is_conflict`] if the name is taken; whatever a call may fail with.
-    pub async fn create_container(&self, name: &str, body: &Value) -> Result<ContainerId, Error> {
-        #[derive(Deserialize)]
-        struct Created {
-            #[serde(rename = "Id")]
-            id: ContainerId,
-        }
+    /// [`Error::is_not_found`] if there is no such link; whatever a call may fail with.
+    pub async fn remove_link(&self, container: &ContainerRef, alias: &ContainerRef) -> Result<(), Error> {
+        let link = format!("{container}/{alias}");
+        let call = Call::new(Operation::ContainerDelete, [link.as_str()]).query("link", "1");
+        self.done(call).await
+    }
+
+    /// Sets the size of a container's terminal. API: `ContainerResize`.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] if there is no such container; an [`Error::Api`] if it does not run; whatever a call may
+    /// fail with.
+    pub async fn resize_container(&self, container: &ContainerRef, size: TerminalSize) -> Result<(), Error> {
+        self.done(size.apply(Call::new(Operation::ContainerResize, [container.as_str()]))).await
+    }
+
+    /// Gives a container another name. API: `ContainerRename`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidReference`] if that is no name; [`Error::is_conflict`] if it is taken; whatever a call may fail
+    /// with.
+    pub async fn rename_container(&self, container: &ContainerRef, name: &str) -> Result<(), Error> {
         let name: ContainerRef = name.parse()?;
-        let call =
-            Call::post("/containers/create").query("name", name.as_str()).body("application/json", body.to_string());
-        Ok(self.json::<Created>(call).await?.id)
-    }
-
-    /// Makes an image named `reference` of the files in an uncompressed tar archive. API: `ImageCreate`.
-    ///
-    /// # Errors
-    /// [`Error::Stream`] if the engine fails on the way; whatever a call may fail with.
-    pub async fn import_image(&self, reference: &str, tar: impl Into<Bytes>) -> Result<(), Error> {
-        #[derive(Deserialize)]
-        struct Progress {
-            error: Option<String>,
-        }
-        // A colon before the last slash belongs to a registry's port.
-        let (repository, tag) = match reference.rsplit_once(':') {
-            Some((repository, tag)) if !tag.contains('/') => (repository, tag),
-            _ => (reference, "latest"),
-        };
-        let call = Call::post("/images/create")
-            .query("fromSrc", "-")
-            .query("repo", repository)
-            .query("tag", tag)
-            .body("application/x-tar", tar)
-            .deadline(None);
-        let (_, mut body) = self.open(call).await?;
-        let mut values = JsonStream::default();
-        while let Some(data) = body.data().await {
-            values.push(&data?);
-            while let Some(progress) = values.next::<Progress>(body.what())? {
-                if let Some(error) = progress.error {
-                    return Err(Error::Stream(error));
-                }
-            }
-        }
-        values.finish(body.what())
-    }
-
-    /// Waits until a container does not run; at once if it does not. Has no deadline: drop it to give up.
-    /// API: `ContainerWait`.
-    ///
-    /// # Errors
-    /// [`Error::is_not_found`] if there is none; whatever a call may fail with.
-    pub async fn wait_container(&self, container: &ContainerRef) -> Result<ContainerExit, Error> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct Exit {
-            status_code: i64,
-            #[serde(default)]
-            error: Option<Failure>,
-        }
-        #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct Failure {
-            message: String,
-        }
-        let call = Call::post(format!("/containers/{container}/wait")).deadline(None);
-        let exit: Exit = self.json(call).await?;
-        let error = exit.error.map(|error| error.message).filter(|message| !message.is_empty());
-        Ok(ContainerExit { status_code: exit.status_code, error })
+        self.done(Call::new(Operation::ContainerRename, [container.as_str()]).query("name", name.as_str())).await
     }
 
     async fn change(&self, call: Call) -> Result<Changed, Error> {
@@ -243,9 +269,20 @@ impl Docker {
         Ok(if answer.status == StatusCode::NOT_MODIFIED { Changed::Already } else { Changed::Yes })
     }
 
-    async fn stopping(&self, container: &ContainerRef, verb: &str, timeout: Option<u32>) -> Result<Call, Error> {
-        let call = Call::post(format!("/containers/{container}/{verb}"));
-        if let Some(timeout) = timeout {
+    async fn stopping(
+        &self,
+        container: &ContainerRef,
+        operation: Operation,
+        options: &StopContainer,
+    ) -> Result<Call, Error> {
+        let mut call = Call::new(operation, [container.as_str()]);
+        if let Some(signal) = &options.signal {
+            call = call.query_since(42, Older::Refuse, "signal", checked_signal(signal)?);
+        }
+        if options.never_kill {
+            return Ok(call.query("t", "-1").deadline(None));
+        }
+        if let Some(timeout) = options.timeout {
             let deadline = ORDINARY + Duration::from_secs(timeout.into());
             return Ok(call.query("t", timeout.to_string()).deadline(Some(deadline)));
         }
@@ -254,4 +291,12 @@ impl Docker {
         let deadline = u64::try_from(own).ok().map(|seconds| ORDINARY.saturating_add(Duration::from_secs(seconds)));
         Ok(call.deadline(deadline))
     }
+}
+
+fn checked_signal(signal: &str) -> Result<&str, Error> {
+    let allowed = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || matches!(b, b'+' | b'-');
+    if signal.is_empty() || signal.len() > 32 || !signal.bytes().all(allowed) {
+        return Err(Error::invalid(signal, "signal"));
+    }
+    Ok(signal)
 }

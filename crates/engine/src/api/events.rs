@@ -11,10 +11,12 @@ use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream, stream::Bo
 
 use crate::{
     Docker, Error, Filters,
+    api::options::options,
     decode::json_stream::JsonStream,
     decode::timestamp,
     http::Call,
     model::{model, nullable},
+    operation::Operation,
     transport::StreamBody,
 };
 
@@ -32,6 +34,18 @@ pub enum EventKind {
     Network,
     /// The engine itself.
     Daemon,
+    /// A plugin.
+    Plugin,
+    /// A node of a swarm.
+    Node,
+    /// A service of a swarm.
+    Service,
+    /// A secret of a swarm.
+    Secret,
+    /// A config of a swarm.
+    Config,
+    /// A builder.
+    Builder,
     /// Anything else, in the engine's word.
     Other(String),
 }
@@ -44,6 +58,12 @@ impl fmt::Display for EventKind {
             Self::Volume => "volume",
             Self::Network => "network",
             Self::Daemon => "daemon",
+            Self::Plugin => "plugin",
+            Self::Node => "node",
+            Self::Service => "service",
+            Self::Secret => "secret",
+            Self::Config => "config",
+            Self::Builder => "builder",
             Self::Other(word) => word,
         })
     }
@@ -105,6 +125,12 @@ impl From<RawEvent> for Event {
             "volume" => EventKind::Volume,
             "network" => EventKind::Network,
             "daemon" => EventKind::Daemon,
+            "plugin" => EventKind::Plugin,
+            "node" => EventKind::Node,
+            "service" => EventKind::Service,
+            "secret" => EventKind::Secret,
+            "config" => EventKind::Config,
+            "builder" => EventKind::Builder,
             _ => EventKind::Other(raw.kind),
         };
         let action = if raw.action.is_empty() { raw.status } else { raw.action };
@@ -171,7 +197,47 @@ impl Stream for EventStream {
     }
 }
 
+options! {
+    /// Which events to hear of.
+    pub struct EventOptions {
+        /// From this moment on, in nanoseconds since the epoch by the engine's clock; from now on when `None`.
+        pub since: Option<i64>,
+        /// Up to this moment, after which the stream ends; without an end when `None`. One that has passed already asks
+        /// for what the engine remembers.
+        pub until: Option<i64>,
+        /// Only of these kinds; of all when empty.
+        pub kinds: Vec<EventKind>,
+        /// Only these actions, such as `start`; all when empty.
+        pub actions: Vec<String>,
+        /// Further filters: `config`, `container`, `daemon`, `image`, `label`, `network`, `node`, `plugin`, `scope`,
+        /// `secret`, `service` and `volume`.
+        pub filters: Filters,
+    }
+}
+
+impl EventOptions {
+    fn filters_of_all(&self) -> Filters {
+        let kinds = self.kinds.iter().map(|kind| ("type", kind.to_string()));
+        let actions = self.actions.iter().map(|action| ("event", action.clone()));
+        kinds.chain(actions).fold(self.filters.clone(), |filters, (key, value)| filters.with(key, value))
+    }
+}
+
 impl Docker {
+    /// What happens on the engine, as [`Docker::events`], with a choice of what and until when. API: `SystemEvents`.
+    ///
+    /// # Errors
+    /// As [`Docker::events`].
+    #[must_use]
+    pub fn events_of(&self, options: &EventOptions) -> BoxStream<'static, Result<Event, Error>> {
+        let (docker, options) = (self.clone(), options.clone());
+        let open = async move {
+            let filters = options.filters_of_all();
+            docker.open_events_until(options.since, options.until, &filters).await
+        };
+        stream::once(open).try_flatten().boxed()
+    }
+
     /// What happens on the engine from now on, or from `since` (nanoseconds since the epoch by the engine's clock) as
     /// far back as the engine remembers, which is 256 events of this run of it. Ends when the engine ends it; dropping
     /// the stream closes its connection. API: `SystemEvents`.
@@ -188,9 +254,20 @@ impl Docker {
 
     /// Opens the stream: when this returns, the engine has subscribed it.
     pub(crate) async fn open_events(&self, since: Option<i64>, filters: &Filters) -> Result<EventStream, Error> {
-        let mut call = Call::get("/events");
-        if let Some(since) = since {
-            call = call.query("since", timestamp::as_parameter(since));
+        self.open_events_until(since, None, filters).await
+    }
+
+    async fn open_events_until(
+        &self,
+        since: Option<i64>,
+        until: Option<i64>,
+        filters: &Filters,
+    ) -> Result<EventStream, Error> {
+        let mut call = Call::new(Operation::SystemEvents, []);
+        for (name, moment) in [("since", since), ("until", until)] {
+            if let Some(moment) = moment {
+                call = call.query(name, timestamp::as_parameter(moment));
+            }
         }
         let (_, body) = self.open(filters.apply(call)).await?;
         Ok(EventStream { body, values: JsonStream::default(), ready: VecDeque::new(), ended: false })
@@ -234,9 +311,19 @@ mod tests {
     }
 
     #[test]
+    fn options_become_filters() {
+        let options = EventOptions::default()
+            .kinds([EventKind::Network, EventKind::Other("pod".into())])
+            .actions(["create".to_owned()]);
+        let expected = Filters::default().with("type", "network").with("type", "pod").with("event", "create");
+        assert_eq!(options.filters_of_all(), expected);
+    }
+
+    #[test]
     fn the_old_form_and_strange_kinds_are_read() {
         let old = event(r#"{"status":"start","id":"abc","from":"nginx","time":1}"#);
         assert_eq!((old.kind, old.action.as_str(), old.id.as_str()), (EventKind::Container, "start", "abc"));
-        assert_eq!(event(r#"{"Type":"secret"}"#).kind, EventKind::Other("secret".into()));
+        assert_eq!(event(r#"{"Type":"secret"}"#).kind, EventKind::Secret);
+        assert_eq!(event(r#"{"Type":"pod"}"#).kind, EventKind::Other("pod".into()));
     }
 }

@@ -9,7 +9,8 @@ use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream, stream::Bo
 use http::{HeaderMap, header};
 
 use crate::{
-    ApiVersion, ContainerRef, Docker, Error, LogBatch, LogDecoder, decode::timestamp, http::Call, transport::StreamBody,
+    ApiVersion, ContainerRef, Docker, Error, LogBatch, LogDecoder, decode::timestamp, http::Call, operation::Operation,
+    transport::StreamBody,
 };
 
 /// Which part of a log to read.
@@ -54,11 +55,19 @@ const BATCH_BYTES: usize = 256 * 1024;
 /// From here on an engine tells raw and multiplexed output apart in its `Content-Type`; before, it calls both raw.
 const TELLS_CONTENT_TYPE: ApiVersion = ApiVersion { major: 1, minor: 42 };
 
-struct LogStream {
+/// Lines of an open log.
+pub(crate) struct LogStream {
     body: StreamBody,
     decoder: LogDecoder,
     /// What to say after the lines before it were handed on.
     end: Option<Result<(), Error>>,
+}
+
+impl LogStream {
+    /// The lines of `body`, of a terminal (`tty`) or multiplexed, with or without timestamps.
+    pub(crate) fn new(body: StreamBody, tty: bool, timestamps: bool) -> Self {
+        Self { body, decoder: LogDecoder::new(tty, timestamps), end: None }
+    }
 }
 
 impl Stream for LogStream {
@@ -125,7 +134,7 @@ impl Docker {
             container = inspect.id.into();
             tty = Some(inspect.config.tty);
         }
-        let mut call = Call::get(format!("/containers/{container}/logs"))
+        let mut call = Call::new(Operation::ContainerLogs, [container.as_str()])
             .flag("follow", options.follow)
             .flag("stdout", options.stdout)
             .flag("stderr", options.stderr)
@@ -144,11 +153,11 @@ impl Docker {
             Some(tty) => tty,
             None => self.inspect_container(&container).await?.config.tty,
         };
-        Ok(LogStream { body, decoder: LogDecoder::new(tty, options.timestamps), end: None })
+        Ok(LogStream::new(body, tty, options.timestamps))
     }
 }
 
-fn tty_of(headers: &HeaderMap) -> Option<bool> {
+pub(crate) fn tty_of(headers: &HeaderMap) -> Option<bool> {
     match headers.get(header::CONTENT_TYPE)?.as_bytes() {
         b"application/vnd.docker.raw-stream" => Some(true),
         b"application/vnd.docker.multiplexed-stream" => Some(false),

@@ -3,9 +3,12 @@
 //! Every field may be missing or null in an answer, for engines write null for empty lists and maps, and leave out
 //! what they do not know; such a field has its default. Times are milliseconds since the epoch, `None` for "never".
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
-use serde::{Deserialize, Deserializer};
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, Visitor},
+};
 
 use crate::{
     ContainerId,
@@ -17,18 +20,18 @@ macro_rules! model {
     ($(
         $(#[$outer:meta])*
         pub struct $name:ident {
-            $($(#[$inner:meta])* pub $field:ident: $type:ty,)*
+            $($(#[$inner:meta])* $field_vis:vis $field:ident: $type:ty,)*
         }
         $(with $function:literal {
-            $($(#[$special_inner:meta])* pub $special:ident: $special_type:ty,)*
+            $($(#[$special_inner:meta])* $special_vis:vis $special:ident: $special_type:ty,)*
         })*
     )*) => {$(
         $(#[$outer])*
         #[derive(Clone, Debug, Default, PartialEq, serde::Deserialize)]
         #[serde(default, rename_all = "PascalCase")]
         pub struct $name {
-            $($(#[$inner])* #[serde(deserialize_with = "nullable")] pub $field: $type,)*
-            $($($(#[$special_inner])* #[serde(deserialize_with = $function)] pub $special: $special_type,)*)*
+            $($(#[$inner])* #[serde(deserialize_with = "nullable")] $field_vis $field: $type,)*
+            $($($(#[$special_inner])* #[serde(deserialize_with = $function)] $special_vis $special: $special_type,)*)*
         }
     )*};
 }
@@ -58,8 +61,43 @@ fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::E
 
 /// The keys of an object whose values say nothing, such as `ExposedPorts`.
 fn keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    let map: Option<BTreeMap<String, serde::de::IgnoredAny>> = Option::deserialize(deserializer)?;
+    let map: Option<BTreeMap<String, IgnoredAny>> = Option::deserialize(deserializer)?;
     Ok(map.unwrap_or_default().into_keys().collect())
+}
+
+/// The names alone of the networks in a list, where their addresses would be most of the work of reading it.
+fn network_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "PascalCase")]
+    struct Settings {
+        networks: Option<Names>,
+    }
+    struct Names(Vec<String>);
+    impl<'de> Deserialize<'de> for Names {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct Map;
+            impl<'de> Visitor<'de> for Map {
+                type Value = Names;
+
+                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.write_str("networks by name")
+                }
+
+                fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Names, A::Error> {
+                    let mut names = Vec::new();
+                    while let Some((name, IgnoredAny)) = map.next_entry()? {
+                        names.push(name);
+                    }
+                    Ok(Names(names))
+                }
+            }
+            deserializer.deserialize_map(Map)
+        }
+    }
+    let settings: Option<Settings> = Option::deserialize(deserializer)?;
+    let mut names = settings.and_then(|settings| settings.networks).map_or_else(Vec::new, |names| names.0);
+    names.sort_unstable();
+    Ok(names)
 }
 
 /// Bindings by port; a port that is exposed and not published is null there.
@@ -101,16 +139,28 @@ impl ContainerState {
 
 impl<'de> Deserialize<'de> for ContainerState {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(match String::deserialize(deserializer)?.as_str() {
-            "created" | "configured" | "initialized" => Self::Created,
-            "running" => Self::Running,
-            "paused" => Self::Paused,
-            "restarting" => Self::Restarting,
-            "removing" => Self::Removing,
-            "exited" | "stopped" => Self::Exited,
-            "dead" => Self::Dead,
-            _ => Self::Unknown,
-        })
+        struct Word;
+        impl Visitor<'_> for Word {
+            type Value = ContainerState;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the state of a container")
+            }
+
+            fn visit_str<E>(self, word: &str) -> Result<ContainerState, E> {
+                Ok(match word {
+                    "created" | "configured" | "initialized" => ContainerState::Created,
+                    "running" => ContainerState::Running,
+                    "paused" => ContainerState::Paused,
+                    "restarting" => ContainerState::Restarting,
+                    "removing" => ContainerState::Removing,
+                    "exited" | "stopped" => ContainerState::Exited,
+                    "dead" => ContainerState::Dead,
+                    _ => ContainerState::Unknown,
+                })
+            }
+        }
+        deserializer.deserialize_str(Word)
     }
 }
 
@@ -171,9 +221,15 @@ pub struct ContainerSummary {
     /// Labels.
     #[serde(default, deserialize_with = "nullable")]
     pub labels: BTreeMap<String, String>,
-    /// Networks it is on.
-    #[serde(default, deserialize_with = "nullable")]
-    pub network_settings: NetworkSettings,
+    /// Names of the networks it is on, in order.
+    #[serde(default, rename = "NetworkSettings", deserialize_with = "network_names")]
+    pub networks: Vec<String>,
+    /// Bytes of the files it changed, if that was asked for.
+    #[serde(default)]
+    pub size_rw: Option<i64>,
+    /// Bytes of all of its files, if that was asked for.
+    #[serde(default)]
+    pub size_root_fs: Option<i64>,
 }
 
 /// Everything of one container. API: `ContainerInspect`.
@@ -221,6 +277,12 @@ pub struct ContainerInspect {
     /// Networks and ports as they are now.
     #[serde(default, deserialize_with = "nullable")]
     pub network_settings: NetworkSettings,
+    /// Bytes of the files it changed, if that was asked for.
+    #[serde(default)]
+    pub size_rw: Option<i64>,
+    /// Bytes of all of its files, if that was asked for.
+    #[serde(default)]
+    pub size_root_fs: Option<i64>,
 }
 
 impl ContainerInspect {

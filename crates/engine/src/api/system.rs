@@ -1,9 +1,16 @@
 //! The engine as a whole.
 
+pub(crate) mod auth;
+pub mod usage;
+
+use http::HeaderMap;
+
 use crate::{
-    Docker, Error,
+    ApiVersion, Docker, Error,
     http::Call,
     model::{model, nullable},
+    operation::Operation,
+    schema,
 };
 
 model! {
@@ -82,13 +89,68 @@ impl Info {
     }
 }
 
+/// What an engine says of itself without being asked for anything. API: `SystemPingHead`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ping {
+    /// The newest version of the API it speaks.
+    pub api_version: Option<ApiVersion>,
+    /// Operating system of the containers, such as `linux`; empty before API 1.25.
+    pub os: String,
+    /// The builder it uses unless told otherwise: `1` the classic one, `2` BuildKit; empty if it does not tell.
+    pub builder_version: String,
+    /// It offers what is not finished yet.
+    pub experimental: bool,
+    /// What it is in a swarm, such as `inactive` or `active/manager`; empty before API 1.42.
+    pub swarm: String,
+}
+
+impl Ping {
+    fn of(headers: &HeaderMap) -> Self {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+        Self {
+            api_version: text("api-version").parse().ok(),
+            os: text("ostype"),
+            builder_version: text("builder-version"),
+            experimental: text("docker-experimental") == "true",
+            swarm: text("swarm"),
+        }
+    }
+}
+
 impl Docker {
+    /// Asks what the engine is, which is the least it can be asked. API: `SystemPingHead`.
+    ///
+    /// # Errors
+    /// [`Error::is_not_found`] on engines of before API 1.40; whatever a call may fail with.
+    pub async fn ping_head(&self) -> Result<Ping, Error> {
+        let answer = self.call(Call::new(Operation::SystemPingHead, []).unversioned()).await?;
+        Ok(Ping::of(&answer.headers))
+    }
+
+    /// All that the engine says of its version and its parts. API: `SystemVersion`.
+    ///
+    /// # Errors
+    /// Whatever a call may fail with.
+    pub async fn system_version(&self) -> Result<schema::SystemVersion, Error> {
+        self.json(Call::new(Operation::SystemVersion, []).unversioned()).await
+    }
+
+    /// All that the engine says of itself; [`Docker::info`] reads the part of it that is mostly wanted.
+    /// API: `SystemInfo`.
+    ///
+    /// # Errors
+    /// Whatever a call may fail with.
+    pub async fn system_info(&self) -> Result<schema::SystemInfo, Error> {
+        self.json(Call::new(Operation::SystemInfo, [])).await
+    }
+
     /// Asks whether the engine answers. API: `SystemPing`.
     ///
     /// # Errors
     /// Whatever a call may fail with.
     pub async fn ping(&self) -> Result<(), Error> {
-        self.call(Call::get("/_ping").unversioned()).await.map(drop)
+        self.call(Call::new(Operation::SystemPing, []).unversioned()).await.map(drop)
     }
 
     /// What the engine is. API: `SystemVersion`.
@@ -96,7 +158,7 @@ impl Docker {
     /// # Errors
     /// Whatever a call may fail with.
     pub async fn version(&self) -> Result<VersionInfo, Error> {
-        self.json(Call::get("/version").unversioned()).await
+        self.json(Call::new(Operation::SystemVersion, []).unversioned()).await
     }
 
     /// What the engine has. API: `SystemInfo`.
@@ -104,7 +166,7 @@ impl Docker {
     /// # Errors
     /// Whatever a call may fail with.
     pub async fn info(&self) -> Result<Info, Error> {
-        self.json(Call::get("/info")).await
+        self.json(Call::new(Operation::SystemInfo, [])).await
     }
 }
 
@@ -120,5 +182,24 @@ mod tests {
         assert_eq!((info.processors, info.memory_bytes, info.live_restore), (8, 16_000_000_000, true));
         assert_eq!(info.platform(), "linux/arm64");
         assert!(info.warnings.is_empty());
+    }
+
+    #[test]
+    fn headers_of_a_ping_may_be_missing_or_odd() {
+        assert_eq!(Ping::of(&HeaderMap::new()), Ping::default());
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("api-version", "1.x"),
+            ("ostype", "linux"),
+            ("docker-experimental", "true"),
+            ("swarm", "active/manager"),
+            ("builder-version", "2"),
+        ] {
+            headers.insert(name, http::HeaderValue::from_static(value));
+        }
+        headers.insert("ostype", http::HeaderValue::from_bytes(b"\xff").unwrap());
+        let ping = Ping::of(&headers);
+        assert_eq!((ping.api_version, ping.os.as_str(), ping.experimental), (None, "", true));
+        assert_eq!((ping.swarm.as_str(), ping.builder_version.as_str()), ("active/manager", "2"));
     }
 }

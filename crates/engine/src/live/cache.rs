@@ -110,7 +110,7 @@ impl Container {
             restart_count: 0,
             ports,
             labels: summary.labels,
-            networks: summary.network_settings.networks.into_keys().collect(),
+            networks: summary.networks,
             tty: None,
         }
     }

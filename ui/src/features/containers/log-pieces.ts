@@ -48,6 +48,22 @@ export function piecesOf(raw: string, pattern: SearchPattern | null): DrawnLine 
   return { pieces, plain, left }
 }
 
+/** Takes the first `length` characters out of the pieces, unless a hit is among them. */
+export function frontApart(pieces: Piece[], length: number): { front: string; rest: Piece[] } {
+  const whole = { front: '', rest: pieces }
+  let front = ''
+  for (const [index, piece] of pieces.entries()) {
+    if (front.length >= length) return { front, rest: pieces.slice(index) }
+    if (piece.hit) return whole
+    const taken = Math.min(piece.text.length, length - front.length)
+    front += piece.text.slice(0, taken)
+    if (taken < piece.text.length) {
+      return { front, rest: [{ ...piece, text: piece.text.slice(taken) }, ...pieces.slice(index + 1)] }
+    }
+  }
+  return whole
+}
+
 const NAMES = ['black', 'red', 'green', 'yellow', 'blue', 'magenta', 'cyan', 'white'] as const
 
 /** Classes for what the palette has; the rest is set through the CSSOM. */

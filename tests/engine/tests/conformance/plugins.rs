@@ -1,0 +1,290 @@
+//! Plugins. They can have no label, so that each case removes its own.
+
+use std::path::Path;
+use std::process::Command;
+
+use berth_engine::plugins::PullPlugin;
+use berth_engine::progress::TransferEvent;
+use berth_engine::reference::PluginName;
+use berth_engine::{Docker, Error, Filters};
+use futures_util::{Stream, StreamExt as _};
+use serde_json::json;
+
+use crate::harness::{Case, CaseContext, Outcome, PATIENCE, case};
+use crate::images::{PASSWORD, login, registry};
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        case!(create_inspect_remove),
+        case!(create_conflicts),
+        case!(create_of_nonsense),
+        case!(list_filters),
+        case!(set),
+        case!(set_refuses),
+        case!(enable_and_disable),
+        case!(enable_tells_why_not),
+        case!(disable_refuses_disabled),
+        case!(remove_refuses_enabled),
+        case!(push_and_pull),
+        case!(pull_needs_its_privileges),
+        case!(pull_with_login),
+        case!(upgrade),
+        case!(push_without_registry),
+        case!(pull_without_registry),
+        case!(not_found),
+    ]
+}
+
+/// What makes a plugin of `program`, run with `arguments`.
+fn archive(entrypoint: &[&str], files: &[&str]) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("rootfs");
+    std::fs::create_dir(&root).unwrap();
+    for file in files {
+        let place = root.join(file);
+        std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+        std::fs::copy(Path::new("/").join(file), place).unwrap();
+    }
+    let config = "version: 0.1\nstorage: {inmemory: {}}\nhttp: {net: unix, addr: /run/docker/plugins/p.sock}\n";
+    std::fs::write(root.join("listen.yml"), config).unwrap();
+    let config = json!({
+        "description": "<b>for a test</b>", "documentation": "https://example.invalid/",
+        "interface": { "types": ["berth.test/1.0"], "socket": "p.sock" },
+        "entrypoint": entrypoint, "workdir": "/", "network": { "type": "host" },
+        "env": [
+            { "name": "LEVEL", "description": "how loud", "settable": ["value"], "value": "1" },
+            { "name": "FIXED", "description": "", "settable": [], "value": "2" },
+        ],
+        "linux": { "capabilities": ["CAP_SYS_ADMIN"] },
+    });
+    std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+    let mut command = Command::new("tar");
+    let output = command.args(["--numeric-owner", "-c", "-C"]).arg(folder.path()).arg(".").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    output.stdout
+}
+
+/// One that cannot run, since there is nothing in it.
+fn idle() -> Vec<u8> {
+    archive(&["/no/such/program"], &[])
+}
+
+/// One that listens on its socket, which is all that an engine wants of a kind it does not know.
+fn listening() -> Vec<u8> {
+    let program = "usr/bin/docker-registry";
+    let files = [program, "lib64/ld-linux-x86-64.so.2", "lib/x86_64-linux-gnu/libc.so.6"];
+    archive(&["/usr/bin/docker-registry", "serve", "/listen.yml"], &files)
+}
+
+fn named(cx: &CaseContext, text: &str) -> PluginName {
+    cx.remove_later(format!("/plugins/{text}?force=1"));
+    text.parse().unwrap()
+}
+
+async fn plugin(docker: &Docker, cx: &CaseContext, archive: Vec<u8>) -> PluginName {
+    let name = named(cx, &cx.name("plugin"));
+    docker.create_plugin(&name, archive).await.unwrap();
+    name
+}
+
+async fn to_the_end(
+    stream: impl Stream<Item = Result<TransferEvent, Error>>,
+) -> Result<Vec<TransferEvent>, Error> {
+    let items: Vec<_> = tokio::time::timeout(PATIENCE, stream.collect()).await.unwrap();
+    items.into_iter().collect()
+}
+
+async fn create_inspect_remove(docker: Docker, cx: &CaseContext) -> Outcome {
+    let name = plugin(&docker, cx, idle()).await;
+    let seen = docker.inspect_plugin(&name).await.unwrap();
+    assert_eq!(seen.name, format!("{name}:latest"));
+    assert_eq!(seen.config.description, "<b>for a test</b>");
+    assert_eq!(seen.config.interface.types, ["berth.test/1.0"]);
+    assert_eq!(seen.config.interface.socket, "p.sock");
+    assert_eq!(seen.config.entrypoint, ["/no/such/program"]);
+    assert_eq!((seen.config.network.kind.as_str(), seen.enabled), ("host", false));
+    assert_eq!(seen.config.linux.capabilities, ["CAP_SYS_ADMIN"]);
+    assert_eq!(seen.settings.env, ["LEVEL=1", "FIXED=2"]);
+    let by_id: PluginName = seen.id.parse().unwrap();
+    assert_eq!(docker.inspect_plugin(&by_id).await.unwrap(), seen);
+    docker.remove_plugin(&name, false).await.unwrap();
+    assert!(docker.inspect_plugin(&name).await.unwrap_err().is_not_found());
+    Outcome::Pass
+}
+
+async fn create_conflicts(docker: Docker, cx: &CaseContext) -> Outcome {
+    let name = plugin(&docker, cx, idle()).await;
+    let refused = docker.create_plugin(&name, idle()).await.unwrap_err();
+    assert!(matches!(refused, Error::Api { status: 409 | 500, .. }), "{refused:?}");
+    assert!(refused.to_string().contains("already exists"), "{refused}");
+    Outcome::Pass
+}
+
+async fn create_of_nonsense(docker: Docker, cx: &CaseContext) -> Outcome {
+    let name = named(cx, &cx.name("nonsense"));
+    let refused = docker.create_plugin(&name, vec![0; 1024]).await.unwrap_err();
+    assert!(matches!(refused, Error::Api { status: 400 | 500, .. }), "{refused:?}");
+    assert!(docker.inspect_plugin(&name).await.unwrap_err().is_not_found());
+    Outcome::Pass
+}
+
+async fn list_filters(docker: Docker, cx: &CaseContext) -> Outcome {
+    let name = plugin(&docker, cx, idle()).await;
+    let full = format!("{name}:latest");
+    let has = async |filters: Filters| {
+        docker.list_plugins(&filters).await.unwrap().iter().any(|plugin| plugin.name == full)
+    };
+    assert!(has(Filters::default()).await);
+    assert!(has(Filters::default().with("enable", "false")).await);
+    assert!(!has(Filters::default().with("enable", "true")).await);
+    assert!(!has(Filters::default().with("capability", "volumedriver")).await);
+    Outcome::Pass
+}
+
+async fn set(docker: Docker, cx: &CaseContext) -> Outcome {
+    let name = plugin(&docker, cx, idle()).await;
+    docker.set_plugin(&name, &["LEVEL=a=b <c>".to_owned()]).await.unwrap();
+    let seen = docker.inspect_plugin(&name).await.unwrap();
+    assert!(seen.settings.env.contains(&"LEVEL=a=b <c>".to_owned()), "{:?}", seen.settings.env);
+    Outcome::Pass
+}
+
+async fn set_refuses(docker: Docker, cx: &CaseContext) -> Outcome {
+    let name = plugin(&docker, cx, idle()).await;
+    for setting in ["FIXED=3", "NOTHING=1"] {
+        let refused = docker.set_plugin(&name, &[setting.to_owned()]).await.unwrap_err();
+        assert!(matches!(refused, Error::Api { .. }), "{refused:?}");
+    }
+    Outcome::Pass
+}
+
+async fn enable_and_disable(docker: Docker, cx: &CaseContext) -> Outcome {
+    let name = plugin(&docker, cx, listening()).await;
+    docker.enable_plugin(&name, 30).await.unwrap();
+    assert!(docker.inspect_plugin(&name).await.unwrap().enabled);
+    let again = docker.enable_plugin(&name, 30).await.unwrap_err();
+    assert!(again.to_string().contains("already enabled"), "{again:?}");
+    let set = docker.set_plugin(&name, &["LEVEL=3".to_owned()]).await.unwrap_err();
+    assert!(set.to_string().contains("active"), "{set:?}");
+    docker.disable_plugin(&name, false).await.unwrap();
+    assert!(!docker.inspect_plugin(&name).await.unwrap().enabled);
+    docker.enable_plugin(&name, 30).await.unwrap();
+    docker.disable_plugin(&name, true).await.unwrap();
+    docker.remove_plugin(&name, false).await.unwrap();
+    Outcome::Pass
+}
+
+async fn enable_tells_why_not(docker: Docker, cx: &CaseContext) -> Outcome {
+    let name = plugin(&docker, cx, idle()).await;
+    let refused = docker.enable_plugin(&name, 5).await.unwrap_err();
+    assert!(matches!(refused, Error::Api { .. }), "{refused:?}");
+    assert!(refused.to_string().contains("no such file"), "the engine's reason is kept: {refused}");
+    assert!(!docker.inspect_plugin(&name).await.unwrap().enabled);
+    Outcome::Pass
+}
+
+async fn disable_refuses_disabled(docker: Docker, cx: &CaseContext) -> Outcome {
+    let name = plugin(&docker, cx, idle()).await;
+    let refused = docker.disable_plugin(&name, false).await.unwrap_err();
+    assert!(refused.to_string().contains("already disabled"), "{refused:?}");
+    Outcome::Pass
+}
+
+async fn remove_refuses_enabled(docker: Docker, cx: &CaseContext) -> Outcome {
+    let name = plugin(&docker, cx, listening()).await;
+    docker.enable_plugin(&name, 30).await.unwrap();
+    let refused = docker.remove_plugin(&name, false).await.unwrap_err();
+    assert!(refused.to_string().contains("enabled"), "{refused:?}");
+    docker.remove_plugin(&name, true).await.unwrap();
+    assert!(docker.inspect_plugin(&name).await.unwrap_err().is_not_found());
+    Outcome::Pass
+}
+
+/// Pushes a plugin to a registry of this case, and removes it here.
+async fn pushed(docker: &Docker, cx: &CaseContext) -> PluginName {
+    let host = registry(cx, false).await;
+    let remote = named(cx, &format!("{host}/{}:v1", cx.name("plugin")));
+    docker.create_plugin(&remote, idle()).await.unwrap();
+    to_the_end(docker.push_plugin(&remote, None)).await.unwrap();
+    docker.remove_plugin(&remote, false).await.unwrap();
+    remote
+}
+
+async fn push_and_pull(docker: Docker, cx: &CaseContext) -> Outcome {
+    let remote = pushed(&docker, cx).await;
+    let privileges = docker.plugin_privileges(&remote, None).await.unwrap();
+    let mut names: Vec<_> = privileges.iter().map(|privilege| privilege.name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["capabilities", "network"]);
+    let alias = named(cx, &cx.name("alias"));
+    let options = PullPlugin::default().privileges(privileges).name(Some(alias.clone()));
+    let events = to_the_end(docker.pull_plugin(&remote, &options).unwrap()).await.unwrap();
+    assert!(!events.is_empty());
+    let seen = docker.inspect_plugin(&alias).await.unwrap();
+    assert_eq!((seen.name, seen.reference), (format!("{alias}:latest"), remote.to_string()));
+    Outcome::Pass
+}
+
+async fn pull_needs_its_privileges(docker: Docker, cx: &CaseContext) -> Outcome {
+    let remote = pushed(&docker, cx).await;
+    let refused = to_the_end(docker.pull_plugin(&remote, &PullPlugin::default()).unwrap()).await.unwrap_err();
+    assert!(refused.to_string().contains("privileges"), "{refused:?}");
+    assert!(docker.inspect_plugin(&remote).await.unwrap_err().is_not_found());
+    Outcome::Pass
+}
+
+async fn pull_with_login(docker: Docker, cx: &CaseContext) -> Outcome {
+    let host = registry(cx, true).await;
+    let remote = named(cx, &format!("{host}/{}:v1", cx.name("plugin")));
+    docker.create_plugin(&remote, idle()).await.unwrap();
+    to_the_end(docker.push_plugin(&remote, None)).await.unwrap_err();
+    let login = login(&host, PASSWORD);
+    to_the_end(docker.push_plugin(&remote, Some(&login))).await.unwrap();
+    docker.remove_plugin(&remote, false).await.unwrap();
+    docker.plugin_privileges(&remote, None).await.unwrap_err();
+    let privileges = docker.plugin_privileges(&remote, Some(&login)).await.unwrap();
+    let options = PullPlugin::default().privileges(privileges).login(Some(login));
+    to_the_end(docker.pull_plugin(&remote, &options).unwrap()).await.unwrap();
+    docker.inspect_plugin(&remote).await.unwrap();
+    Outcome::Pass
+}
+
+async fn upgrade(docker: Docker, cx: &CaseContext) -> Outcome {
+    let remote = pushed(&docker, cx).await;
+    let privileges = docker.plugin_privileges(&remote, None).await.unwrap();
+    let options = PullPlugin::default().privileges(privileges);
+    to_the_end(docker.pull_plugin(&remote, &options).unwrap()).await.unwrap();
+    to_the_end(docker.upgrade_plugin(&remote, &remote, &options).unwrap()).await.unwrap();
+    assert_eq!(docker.inspect_plugin(&remote).await.unwrap().reference, remote.to_string());
+    let nobody: PluginName = cx.name("nobody").parse().unwrap();
+    let refused = to_the_end(docker.upgrade_plugin(&nobody, &remote, &options).unwrap()).await.unwrap_err();
+    assert!(refused.to_string().contains("not found"), "{refused:?}");
+    Outcome::Pass
+}
+
+async fn push_without_registry(docker: Docker, cx: &CaseContext) -> Outcome {
+    let name = named(cx, &format!("127.0.0.1:1/{}", cx.name("plugin")));
+    docker.create_plugin(&name, idle()).await.unwrap();
+    let refused = to_the_end(docker.push_plugin(&name, None)).await.unwrap_err();
+    assert!(refused.to_string().contains("refused"), "{refused:?}");
+    Outcome::Pass
+}
+
+async fn pull_without_registry(docker: Docker, cx: &CaseContext) -> Outcome {
+    let name = named(cx, &format!("127.0.0.1:1/{}", cx.name("plugin")));
+    let refused = docker.plugin_privileges(&name, None).await.unwrap_err();
+    assert!(refused.to_string().contains("refused"), "{refused:?}");
+    let refused = to_the_end(docker.pull_plugin(&name, &PullPlugin::default()).unwrap()).await.unwrap_err();
+    assert!(refused.to_string().contains("refused"), "{refused:?}");
+    Outcome::Pass
+}
+
+async fn not_found(docker: Docker, cx: &CaseContext) -> Outcome {
+    let nobody: PluginName = cx.name("nobody").parse().unwrap();
+    assert!(docker.inspect_plugin(&nobody).await.unwrap_err().is_not_found());
+    assert!(docker.enable_plugin(&nobody, 1).await.unwrap_err().is_not_found());
+    assert!(docker.disable_plugin(&nobody, false).await.unwrap_err().is_not_found());
+    assert!(docker.remove_plugin(&nobody, false).await.unwrap_err().is_not_found());
+    assert!(docker.set_plugin(&nobody, &[]).await.unwrap_err().is_not_found());
+    Outcome::Pass
+}

@@ -378,8 +378,8 @@ mod tests {
 
     #[test]
     fn no_key_is_ever_printed() {
-        let mut material = TlsMaterial::default();
-        material.key = Some(Pem::bytes("-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n"));
+        let key = Some(Pem::bytes("-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n"));
+        let material = TlsMaterial { key, ..TlsMaterial::default() };
         let endpoint = "tcp://host:2376".parse::<Endpoint>().unwrap().with_tls(material).unwrap();
         let text = format!("{endpoint} {endpoint:?}");
         assert!(!text.contains("PRIVATE") && !text.contains("c2V") && !text.contains("99, 50"), "{text}");

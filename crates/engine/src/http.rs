@@ -141,8 +141,11 @@ impl Docker {
     }
 
     async fn fresh(&self, call: &Call, request: Request<RequestBody>) -> Result<Answer, Error> {
-        let mut sender = transport::connect(self.route()).await?;
-        let response = sender.send_request(request).await.map_err(|source| self.broken(call, source))?;
+        let (mut sender, ended) = transport::connect(self.route()).await?;
+        let response = match sender.send_request(request).await {
+            Ok(response) => response,
+            Err(source) => return Err(self.broken(call, transport::cause(source, ended).await)),
+        };
         self.read(call, response, sender).await
     }
 

@@ -38,11 +38,11 @@ pub use api::files::{FileKind, PathStat, UploadArchive};
 pub use api::logs::LogOptions;
 pub use api::model;
 pub use api::stats::{BlockIo, ContainerStats, CpuStats, MemoryStats, NetworkStats, PidsStats, Sampling, Throttling};
-pub use api::system::{Info, Ping, VersionInfo, auth::LoginAccepted};
 /// What takes room on the engine's disk.
 pub use api::system::usage;
-pub use api::{networks, plugins, swarm, volumes};
+pub use api::system::{Info, Ping, VersionInfo, auth::LoginAccepted};
 pub use api::{build, distribution, images, progress, session};
+pub use api::{networks, plugins, swarm, volumes};
 /// The API's own schemas, for bodies of requests and for answers that are rarely read.
 pub use bollard_stubs::models as schema;
 pub use decode::frame::{FrameDecoder, FrameError, FramePiece, StdStream};

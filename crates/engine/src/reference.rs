@@ -407,4 +407,5 @@ fn is_component(text: &str) -> bool {
 
 #[cfg(test)]
 #[path = "reference_tests.rs"]
+#[allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests;

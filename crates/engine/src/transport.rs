@@ -27,6 +27,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    sync::oneshot,
     time::timeout,
 };
 
@@ -136,26 +137,36 @@ async fn handshake(Route { endpoint, options }: Route<'_>) -> Result<(Sender, Co
         .map_err(|source| broken(endpoint, format!("connecting to {endpoint}"), source))
 }
 
+/// Why a connection ended, for the caller whose request it no longer took.
+pub(crate) type Ended = oneshot::Receiver<hyper::Error>;
+
 /// A connection for exchanges one after another, driven by a task of its own until its sender is dropped.
-pub(crate) async fn connect(route: impl Into<Route<'_>>) -> Result<Sender, Error> {
+pub(crate) async fn connect(route: impl Into<Route<'_>>) -> Result<(Sender, Ended), Error> {
     let (sender, connection) = handshake(route.into()).await?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection to the engine ended");
-        }
-    });
-    Ok(sender)
+    Ok((sender, drive_apart(connection)))
 }
 
 /// A connection for a single exchange that may end in another protocol.
-pub(crate) async fn connect_for_upgrade(route: impl Into<Route<'_>>) -> Result<Sender, Error> {
+pub(crate) async fn connect_for_upgrade(route: impl Into<Route<'_>>) -> Result<(Sender, Ended), Error> {
     let (sender, connection) = handshake(route.into()).await?;
+    Ok((sender, drive_apart(connection.with_upgrades())))
+}
+
+fn drive_apart(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) -> Ended {
+    let (end, ended) = oneshot::channel();
     tokio::spawn(async move {
-        if let Err(error) = connection.with_upgrades().await {
+        if let Err(error) = connection.await {
             tracing::debug!(%error, "a connection to the engine ended");
+            // Only a caller whose request was not taken asks for it.
+            let _ = end.send(error);
         }
     });
-    Ok(sender)
+    ended
+}
+
+/// The error of a request that failed: that of the connection, if it ended before it took the request.
+pub(crate) async fn cause(source: hyper::Error, ended: Ended) -> hyper::Error {
+    if source.is_canceled() { ended.await.unwrap_or(source) } else { source }
 }
 
 /// A connection for a single streamed answer.

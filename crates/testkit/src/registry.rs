@@ -125,7 +125,7 @@ impl Registry {
                 std::thread::spawn(move || lines.into_iter().for_each(drop));
                 Ok(Self { child, folder, port, login, authority })
             }
-            Err(log) => {
+            Err(Silent(log)) => {
                 let _ = child.kill();
                 let _ = child.wait();
                 Err(Error::NotReady(log))
@@ -267,8 +267,11 @@ fn follow(child: &mut Child) -> Receiver<String> {
     lines
 }
 
-/// The port from the log's line `listening on 127.0.0.1:41234`, or the log without one.
-fn wait_for_port(lines: &Receiver<String>) -> Result<u16, String> {
+/// What a registry said that does not listen.
+struct Silent(String);
+
+/// The port from the log's line `listening on 127.0.0.1:41234`.
+fn wait_for_port(lines: &Receiver<String>) -> Result<u16, Silent> {
     let start = Instant::now();
     let mut log = String::new();
     while let Some(left) = PATIENCE.checked_sub(start.elapsed()) {
@@ -285,7 +288,7 @@ fn wait_for_port(lines: &Receiver<String>) -> Result<u16, String> {
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
         }
     }
-    Err(log)
+    Err(Silent(log))
 }
 
 fn run(program: &'static str, command: &mut Command, input: &[u8]) -> Result<Vec<u8>, Error> {

@@ -9,7 +9,10 @@ use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream, stream::Bo
 use http::{HeaderMap, header};
 
 use crate::{
-    ApiVersion, ContainerRef, Docker, Error, LogBatch, LogDecoder, decode::timestamp, http::Call, operation::Operation,
+    ApiVersion, ContainerRef, Docker, Error, LogBatch, LogDecoder,
+    decode::timestamp,
+    http::{Call, Older},
+    operation::Operation,
     transport::StreamBody,
 };
 
@@ -146,7 +149,7 @@ impl Docker {
             call = call.query("since", timestamp::as_parameter(since));
         }
         if let Some(until) = options.until {
-            call = call.query("until", timestamp::as_parameter(until));
+            call = call.query_since(35, Older::Refuse, "until", timestamp::as_parameter(until));
         }
         let (headers, body) = self.open(call).await?;
         let tty = match tty.or_else(|| tty_of(&headers)) {

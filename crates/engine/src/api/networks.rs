@@ -258,10 +258,8 @@ impl Docker {
         container: &ContainerRef,
         force: bool,
     ) -> Result<(), Error> {
-        let body = schema::NetworkDisconnectRequest {
-            container: container.as_str().to_owned(),
-            force: force.then_some(true),
-        };
+        let body =
+            schema::NetworkDisconnectRequest { container: container.as_str().to_owned(), force: force.then_some(true) };
         self.done(Call::new(Operation::NetworkDisconnect, [network.as_str()]).json(&body, &[])?).await
     }
 

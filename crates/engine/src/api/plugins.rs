@@ -198,7 +198,8 @@ fn with_login(call: Call, login: Option<&RegistryAuth>) -> Call {
 }
 
 impl Docker {
-    /// Lists plugins. Filters are `capability` and `enable`. API: `PluginList`.
+    /// Lists plugins. Filters are `capability` and `enabled`, which the API's description calls `enable`.
+    /// API: `PluginList`.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for filters on an engine of before API 1.28; whatever a call may fail with.
@@ -210,15 +211,18 @@ impl Docker {
                 return Err(Error::Unsupported { what, needs: FILTERS_SINCE, engine });
             }
         }
-        Ok(self.json::<Option<Vec<Plugin>>>(filters.apply(Call::new(Operation::PluginList, []))).await?.unwrap_or_default())
+        Ok(self
+            .json::<Option<Vec<Plugin>>>(filters.apply(Call::new(Operation::PluginList, [])))
+            .await?
+            .unwrap_or_default())
     }
 
     /// What a plugin in a registry wants to be allowed. The engine asks the registry. The call may take 300 s.
     /// API: `GetPluginPrivileges`.
     ///
     /// # Errors
-    /// [`Error::Api`] with the engine's words if the registry has no such plugin, refuses or cannot be reached;
-    /// whatever a call may fail with.
+    /// [`Error::Api`] with the engine's words if the registry has no such plugin, refuses or cannot be reached, which
+    /// some engines hide behind an empty list: pulling with that fails. Whatever a call may fail with.
     pub async fn plugin_privileges(
         &self,
         remote: &PluginName,

@@ -13,6 +13,9 @@ const TEXT_CAP: usize = 16 * 1024;
 /// Layers that a [`PullProgress`] keeps apart.
 const LAYERS: usize = 1024;
 
+/// The most a transfer can have done before it has ended: more layers may turn up.
+const NEARLY: f64 = 0.99;
+
 /// Digits of the shortest form of a layer's id.
 const SHORT_ID: usize = 12;
 
@@ -293,9 +296,17 @@ impl PullProgress {
     pub fn apply(&mut self, event: &TransferEvent) {
         match event {
             TransferEvent::Layer(layer) => self.layer(layer),
-            TransferEvent::Digest(digest) | TransferEvent::Pushed { digest, .. } => self.digest = Some(digest.clone()),
-            TransferEvent::Finished { changed, .. } => self.changed = Some(*changed),
-            TransferEvent::Loaded(_) | TransferEvent::Note { .. } => {}
+            TransferEvent::Digest(digest) => self.digest = Some(digest.clone()),
+            TransferEvent::Pushed { digest, .. } => {
+                self.digest = Some(digest.clone());
+                self.fraction = 1.0;
+            }
+            TransferEvent::Finished { changed, .. } => {
+                self.changed = Some(*changed);
+                self.fraction = 1.0;
+            }
+            TransferEvent::Loaded(_) => self.fraction = 1.0,
+            TransferEvent::Note { .. } => {}
         }
     }
 
@@ -317,7 +328,8 @@ impl PullProgress {
         self.layers.iter().fold(0, |sum, layer| sum.saturating_add(layer.total))
     }
 
-    /// How much is done, from 0 to 1. Stays where it is while newly found layers make the whole larger.
+    /// How much is done, from 0 to 1, and 1 only once the engine has said that it ended well, which Podman does not say of
+    /// a pull. Stays where it is while newly found layers make the whole larger.
     #[must_use]
     pub fn fraction(&self) -> f64 {
         self.fraction
@@ -356,19 +368,18 @@ impl PullProgress {
 
     #[expect(clippy::cast_precision_loss, reason = "a part of a whole on a screen")]
     fn advance(&mut self) {
-        let known = self.layers.iter().filter(|layer| layer.total > 0);
-        let done = known.fold(0_u64, |sum, layer| sum.saturating_add(layer.done));
-        let unknown = self.layers.iter().any(|layer| layer.total == 0 && !layer.phase.is_final());
-        let now = match self.total() {
-            // While sizes are missing nobody can tell how much of the whole this is.
-            _ if unknown => return,
-            0 => 1.0,
-            total => done as f64 / total as f64,
-        };
-        self.fraction = self.fraction.max(now.clamp(0.0, 1.0));
+        // While sizes are missing nobody can tell how much of the whole this is.
+        let unknown = self.layers.iter().any(|layer| layer.total == 0 && !layer.phase.is_transferred());
+        let total = self.total();
+        if unknown || total == 0 {
+            return;
+        }
+        let now = self.done() as f64 / total as f64;
+        self.fraction = self.fraction.max(now.clamp(0.0, NEARLY));
     }
 }
 
 #[cfg(test)]
 #[path = "progress_tests.rs"]
+#[allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests;

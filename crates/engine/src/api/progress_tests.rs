@@ -58,6 +58,16 @@ fn a_push_tells_the_digest_once_it_is_there() {
 }
 
 #[test]
+fn layers_that_are_there_are_not_the_whole() {
+    let mut progress = PullProgress::default();
+    let phase = LayerPhase::AlreadyExists;
+    progress.apply(&TransferEvent::Layer(LayerEvent { id: "a".into(), phase, current: None, total: None }));
+    assert_eq!(progress.fraction(), 0.0);
+    progress.apply(&TransferEvent::Finished { changed: false, text: String::new() });
+    assert_eq!(progress.fraction(), 1.0);
+}
+
+#[test]
 fn errors_in_the_stream_are_errors() {
     let error = |value| Message::read(value).unwrap_err().to_string();
     assert_eq!(error(json!({"errorDetail": {"code": 1, "message": "denied \n"}, "error": "x"})), "denied");

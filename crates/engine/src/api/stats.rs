@@ -372,11 +372,13 @@ impl Docker {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use serde_json::json;
 
     use super::*;
 
+    #[allow(clippy::needless_pass_by_value, reason = "what `json!` makes is passed as it is")]
     fn stats(value: Value) -> ContainerStats {
         serde_json::from_str(&value.to_string()).unwrap()
     }

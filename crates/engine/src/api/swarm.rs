@@ -85,6 +85,9 @@ fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, 
     Ok(Option::<String>::deserialize(deserializer)?.filter(|text| !text.is_empty()).map(Secret::new))
 }
 
+/// Where an engine of a swarm listens for others unless told otherwise: everywhere, on the port of swarms.
+pub const LISTEN_ADDRESS: &str = "0.0.0.0:2377";
+
 /// How to join a swarm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinSwarm {
@@ -92,7 +95,7 @@ pub struct JoinSwarm {
     pub token: Secret,
     /// Addresses of its managers, each with a port.
     pub remote_addresses: Vec<String>,
-    /// Where this engine listens for others, such as `0.0.0.0:2377`; the engine's choice when empty.
+    /// Where this engine listens for others; [`LISTEN_ADDRESS`] unless set.
     pub listen_address: String,
     /// Where others reach this engine; the engine's choice when empty.
     pub advertise_address: String,
@@ -104,9 +107,13 @@ impl JoinSwarm {
     /// Joins the swarm with a manager at `remote_address`, such as `192.0.2.1:2377`.
     #[must_use]
     pub fn new(token: Secret, remote_address: impl Into<String>) -> Self {
-        let (listen_address, advertise_address, data_path_address) = Default::default();
-        let remote_addresses = vec![remote_address.into()];
-        Self { token, remote_addresses, listen_address, advertise_address, data_path_address }
+        Self {
+            token,
+            remote_addresses: vec![remote_address.into()],
+            listen_address: LISTEN_ADDRESS.to_owned(),
+            advertise_address: String::new(),
+            data_path_address: String::new(),
+        }
     }
 }
 
@@ -153,13 +160,17 @@ impl Docker {
         self.json(Call::new(Operation::SwarmInspect, [])).await
     }
 
-    /// Makes a swarm of this engine alone and gives the id of its node. The call may take 300 s. API: `SwarmInit`.
+    /// Makes a swarm of this engine alone and gives the id of its node. It listens at [`LISTEN_ADDRESS`] if `body` names
+    /// no other. The call may take 300 s. API: `SwarmInit`.
     ///
     /// # Errors
     /// [`Error::Api`] with the engine's words if it is in a swarm already, or it cannot choose one of its addresses;
     /// [`Error::Unsupported`] for fields that the engine is too old for; whatever a call may fail with.
     pub async fn init_swarm(&self, body: &schema::SwarmInitRequest) -> Result<ObjectId, Error> {
-        self.json(Call::new(Operation::SwarmInit, []).json(body, INIT_GATES)?.deadline(Some(SLOW))).await
+        let mut body = body.clone();
+        // Engines have no default for it.
+        body.listen_addr.get_or_insert_with(|| LISTEN_ADDRESS.to_owned());
+        self.json(Call::new(Operation::SwarmInit, []).json(&body, INIT_GATES)?.deadline(Some(SLOW))).await
     }
 
     /// Joins a swarm. The call may take 300 s. API: `SwarmJoin`.

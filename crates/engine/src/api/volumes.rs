@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
     ApiVersion, Docker, Error, Filters,
-    api::options::options,
+    api::{options::options, swarm::ObjectVersion},
     http::{Call, Gate, Older, SLOW},
     model::{model, nullable},
     operation::Operation,
@@ -35,12 +35,27 @@ model! {
         /// How much it holds and who uses it; only [`Docker::data_usage`] tells.
         pub usage_data: Option<VolumeUsage>,
         /// What a swarm knows of it, if it is a cluster's.
-        pub cluster_volume: Option<Box<schema::ClusterVolume>>,
+        pub cluster_volume: Option<Box<ClusterVolume>>,
     }
     with "crate::decode::timestamp::millis" {
         /// When it was made, in milliseconds since the epoch.
         #[serde(rename = "CreatedAt")]
         pub created: Option<f64>,
+    }
+
+    /// What a swarm knows of a volume.
+    pub struct ClusterVolume {
+        /// Id. Its name finds it only on nodes that have its driver.
+        #[serde(rename = "ID")]
+        pub id: String,
+        /// Version, for updates.
+        pub version: ObjectVersion,
+        /// What it should be.
+        pub spec: ClusterVolumeSpec,
+        /// What its driver made of it.
+        pub info: schema::ClusterVolumeInfo,
+        /// On which nodes it is.
+        pub publish_status: Vec<schema::ClusterVolumePublishStatus>,
     }
 
     /// What a volume takes.
@@ -71,12 +86,69 @@ model! {
     }
 }
 
+/// What a cluster's volume should be.
+// Not the schema's own: that has most of this within the access mode, where engines neither look for it nor put it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct ClusterVolumeSpec {
+    /// Group, by which services ask for any of several volumes; empty for none.
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
+    pub group: String,
+    /// Who may use it how.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_mode: Option<ClusterAccessMode>,
+    /// From where it must be reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accessibility_requirements: Option<schema::ClusterVolumeSpecAccessModeAccessibilityRequirements>,
+    /// How large it must and may be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capacity_range: Option<schema::ClusterVolumeSpecAccessModeCapacityRange>,
+    /// Secrets of the swarm that its driver gets.
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<schema::ClusterVolumeSpecAccessModeSecrets>,
+    /// `active`, `pause` for no new tasks, or `drain` for no tasks; what it was or `active` when empty.
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
+    pub availability: String,
+}
+
+/// Who may use a cluster's volume how.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct ClusterAccessMode {
+    /// `single` for one node at a time, or `multi`.
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
+    pub scope: String,
+    /// `none`, `readonly`, `onewriter` or `all`.
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
+    pub sharing: String,
+    /// It is mounted, with these options: `FsType` and `MountFlags`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mount_volume: Option<BTreeMap<String, serde_json::Value>>,
+    /// It is used as a block device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub block_volume: Option<BTreeMap<String, serde_json::Value>>,
+}
+
 /// A number that is -1 when it is not known.
 pub(crate) fn known<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     Ok(Option::<i64>::deserialize(deserializer)?.and_then(|number| u64::try_from(number).ok()))
 }
 
 options! {
+    /// How to make a volume.
+    pub struct CreateVolume {
+        /// Name; one of the engine's choice when empty.
+        pub name: String,
+        /// Driver; `local` when empty.
+        pub driver: String,
+        /// Options of the driver.
+        pub driver_options: BTreeMap<String, String>,
+        /// Labels.
+        pub labels: BTreeMap<String, String>,
+        /// Make it a cluster's. Needs API 1.42.
+        pub cluster: Option<ClusterVolumeSpec>,
+    }
+
     /// Which volumes to remove.
     pub struct PruneVolumes {
         /// Also those that were given a name.
@@ -91,6 +163,33 @@ const CREATE_GATES: &[Gate] = &[Gate { path: &["ClusterVolumeSpec"], since: 42, 
 /// From here on pruning spares volumes with names unless told otherwise.
 const SPARES_NAMED: ApiVersion = ApiVersion { major: 1, minor: 42 };
 
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Create<'o> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    name: &'o str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    driver: &'o str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    driver_opts: &'o BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    labels: &'o BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster_volume_spec: Option<&'o ClusterVolumeSpec>,
+}
+
+impl CreateVolume {
+    fn body(&self) -> Create<'_> {
+        Create {
+            name: &self.name,
+            driver: &self.driver,
+            driver_opts: &self.driver_options,
+            labels: &self.labels,
+            cluster_volume_spec: self.cluster.as_ref(),
+        }
+    }
+}
+
 impl Docker {
     /// Lists volumes. Filters are `dangling`, `driver`, `label` and `name`. API: `VolumeList`.
     ///
@@ -100,14 +199,13 @@ impl Docker {
         self.json(filters.apply(Call::new(Operation::VolumeList, []))).await
     }
 
-    /// Creates a volume, of a name of the engine's choice when there is none in `body`. One of this name that is there
-    /// already is what comes back, if it has the same driver. API: `VolumeCreate`.
+    /// Creates a volume. One of this name that is there already is what comes back, if it has the same driver. API: `VolumeCreate`.
     ///
     /// # Errors
     /// [`Error::is_conflict`] if there is one of another driver; [`Error::Api`] for a name or options that the engine
     /// does not take; [`Error::Unsupported`] for a cluster's volume before API 1.42; whatever a call may fail with.
-    pub async fn create_volume(&self, body: &schema::VolumeCreateRequest) -> Result<Volume, Error> {
-        self.json(Call::new(Operation::VolumeCreate, []).json(body, CREATE_GATES)?).await
+    pub async fn create_volume(&self, options: &CreateVolume) -> Result<Volume, Error> {
+        self.json(Call::new(Operation::VolumeCreate, []).json(&options.body(), CREATE_GATES)?).await
     }
 
     /// Everything of one volume. API: `VolumeInspect`.
@@ -118,7 +216,7 @@ impl Docker {
         self.json(Call::new(Operation::VolumeInspect, [volume.as_str()])).await
     }
 
-    /// Changes a cluster's volume that still is at `version` (`ClusterVolume.Version.Index`). Only its availability
+    /// Changes a cluster's volume that still is at `version`, that of its [`ClusterVolume`]. Only its availability
     /// can change. API: `VolumeUpdate`.
     ///
     /// # Errors
@@ -129,15 +227,14 @@ impl Docker {
         &self,
         volume: &VolumeName,
         version: u64,
-        spec: &schema::ClusterVolumeSpec,
+        spec: &ClusterVolumeSpec,
     ) -> Result<(), Error> {
         #[derive(Serialize)]
         #[serde(rename_all = "PascalCase")]
         struct Update<'b> {
-            spec: &'b schema::ClusterVolumeSpec,
+            spec: &'b ClusterVolumeSpec,
         }
-        let call =
-            Call::new(Operation::VolumeUpdate, [volume.as_str()]).query("version", version.to_string());
+        let call = Call::new(Operation::VolumeUpdate, [volume.as_str()]).query("version", version.to_string());
         self.done(call.json(&Update { spec }, &[])?).await
     }
 
@@ -193,10 +290,22 @@ mod tests {
     }
 
     #[test]
+    fn a_clusters_volume_is_read_as_engines_write_it() {
+        let text = r#"{"Name":"v","ClusterVolume":{"ID":"abc","Version":{"Index":9},"Spec":{"Group":"","AccessMode":{
+            "Scope":"single","Sharing":"none","MountVolume":{}},"Secrets":null,"Availability":"pause"},"Info":null}}"#;
+        let volume: Volume = serde_json::from_str(text).unwrap();
+        let cluster = volume.cluster_volume.unwrap();
+        assert_eq!((cluster.version.index, cluster.spec.availability.as_str()), (9, "pause"));
+        let mode = serde_json::json!({"Scope": "single", "Sharing": "none", "MountVolume": {}});
+        let again = serde_json::to_value(&cluster.spec).unwrap();
+        assert_eq!(again, serde_json::json!({"AccessMode": mode, "Availability": "pause"}));
+    }
+
+    #[test]
     fn a_clusters_volume_is_refused_before_its_time() {
-        let body = schema::VolumeCreateRequest { cluster_volume_spec: Some(schema::ClusterVolumeSpec {
-            group: Some("g".into()), ..Default::default() }), ..Default::default() };
-        let mut call = Call::new(Operation::VolumeCreate, []).json(&body, CREATE_GATES).unwrap();
+        let spec = ClusterVolumeSpec { group: "g".into(), ..ClusterVolumeSpec::default() };
+        let options = CreateVolume::default().name("far").cluster(Some(spec));
+        let mut call = Call::new(Operation::VolumeCreate, []).json(&options.body(), CREATE_GATES).unwrap();
         assert!(matches!(call.take_body(Some(ApiVersion { major: 1, minor: 41 })), Err(Error::Unsupported { .. })));
     }
 }

@@ -24,7 +24,7 @@ impl DockerEnvironment {
     /// Those of this process.
     #[must_use]
     pub fn of_this_process() -> Self {
-        Self::from_variables(|name| env::var_os(name))
+        Self::from_variables(env::var_os)
     }
 
     /// Those that a function knows.

@@ -142,7 +142,7 @@ fn stored(folder: &Path, problems: &mut Vec<ContextProblem>) -> Vec<Context> {
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) => {
-                problems.push(ContextProblem::Unreadable { path: metas.clone(), reason: error.to_string() });
+                problems.push(ContextProblem::Unreadable { path: metas, reason: error.to_string() });
                 break;
             }
         };

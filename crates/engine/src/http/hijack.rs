@@ -73,9 +73,12 @@ impl Docker {
         call.headers.push((header::UPGRADE, HeaderValue::from_static(protocol)));
         let what = call.what();
         let request = self.prepare(&mut call).await?;
-        let mut sender = transport::connect_for_upgrade(self.route()).await?;
+        let (mut sender, ended) = transport::connect_for_upgrade(self.route()).await?;
         let broke = |source| transport::broken(self.endpoint(), what.clone(), source);
-        let mut response = sender.send_request(request).await.map_err(broke)?;
+        let mut response = match sender.send_request(request).await {
+            Ok(response) => response,
+            Err(source) => return Err(broke(transport::cause(source, ended).await)),
+        };
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let upgraded = hyper::upgrade::on(&mut response).await.map_err(broke)?;
             return Ok(Hijacked { io: TokioIo::new(upgraded), headers: response.headers().clone() });

@@ -225,7 +225,7 @@ impl Client {
             self.verify(expected, &bytes)?;
         }
         let (media_type, kind) =
-            model::parse(answer.header("content-type"), &bytes).map_err(|what| self.malformed(what))?;
+            model::parse(answer.header("content-type"), &bytes).map_err(|wrong| self.malformed(wrong.0))?;
         let digest = match image.digest().cloned().or(claimed) {
             Some(digest) => digest,
             None => self.sha256(&bytes)?,

@@ -335,4 +335,5 @@ pub(super) fn fuzz(bytes: &[u8]) {
 
 #[cfg(test)]
 #[path = "config_file_tests.rs"]
+#[allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests;

@@ -132,8 +132,12 @@ fn or_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(d
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// Reads a manifest of this content type; the error says what is wrong with it.
-pub(super) fn parse(content_type: Option<&str>, bytes: &[u8]) -> Result<(String, ManifestKind), &'static str> {
+/// What is wrong with a manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BadManifest(pub(super) &'static str);
+
+/// Reads a manifest of this content type.
+pub(super) fn parse(content_type: Option<&str>, bytes: &[u8]) -> Result<(String, ManifestKind), BadManifest> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Body {
@@ -143,9 +147,9 @@ pub(super) fn parse(content_type: Option<&str>, bytes: &[u8]) -> Result<(String,
         layers: Option<Vec<Descriptor>>,
         manifests: Option<Vec<Descriptor>>,
     }
-    let body: Body = serde_json::from_slice(bytes).map_err(|_| "it is not a manifest")?;
+    let body: Body = serde_json::from_slice(bytes).map_err(|_| BadManifest("it is not a manifest"))?;
     if body.schema_version != 2 {
-        return Err("the manifest has a format that is no longer supported");
+        return Err(BadManifest("the manifest has a format that is no longer supported"));
     }
     let essence = |text: &str| text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let known = |text: &String| [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST].contains(&text.as_str());
@@ -155,18 +159,18 @@ pub(super) fn parse(content_type: Option<&str>, bytes: &[u8]) -> Result<(String,
     if let (Some(header), Some(inner)) = (&header, &inner)
         && header != inner
     {
-        return Err("the manifest's media types contradict each other");
+        return Err(BadManifest("the manifest's media types contradict each other"));
     }
-    let media_type = header.or(inner).filter(known).ok_or("the manifest has no known media type")?;
+    let media_type = header.or(inner).filter(known).ok_or(BadManifest("the manifest has no known media type"))?;
     let is_index = [OCI_INDEX, DOCKER_LIST].contains(&media_type.as_str());
     let kind = match (is_index, body.manifests, body.config, body.layers) {
         (true, Some(manifests), None, None) => ManifestKind::Index(manifests),
         (false, None, Some(config), Some(layers)) => ManifestKind::Image { config, layers },
-        _ => return Err("the manifest is not what its media type says"),
+        _ => return Err(BadManifest("the manifest is not what its media type says")),
     };
     let (ManifestKind::Index(entries) | ManifestKind::Image { layers: entries, .. }) = &kind;
     if entries.len() > ENTRIES_CAP {
-        return Err("the manifest lists more than any real one");
+        return Err(BadManifest("the manifest lists more than any real one"));
     }
     Ok((media_type, kind))
 }

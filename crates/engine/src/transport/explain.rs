@@ -142,6 +142,7 @@ fn network(host: &str, port: u16, error: &io::Error) -> Option<String> {
 }
 
 #[cfg(all(test, unix))]
+#[allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::os::unix::fs::symlink;
 

@@ -1,10 +1,9 @@
 //! Containers, from their creation to their removal.
 
 use berth_engine::{
-    ChangeKind, Changed, ContainerRef, ContainerState, ContainerStats, CreateContainer, Docker, Error, Filters,
-    ListContainers, RemoveContainer, Sampling, StopContainer, TerminalSize, WaitCondition, schema,
+    Changed, ContainerRef, ContainerState, CreateContainer, Docker, Error, Filters, ListContainers, RemoveContainer,
+    StopContainer, TerminalSize, WaitCondition, schema,
 };
-use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
 use crate::exec::{read, until};
@@ -33,13 +32,6 @@ pub(crate) fn cases() -> Vec<Case> {
         case!(names_refused),
         case!(odd_texts),
         case!(ten_thousand_labels),
-        case!(processes),
-        case!(processes_of_arguments),
-        case!(hostile_arguments),
-        case!(processes_of_nobody),
-        case!(changes),
-        case!(export),
-        case!(export_of_nobody),
         case!(resize_not_running),
         case!(start_with_keys),
         case!(stop_with_a_signal),
@@ -62,12 +54,6 @@ pub(crate) fn cases() -> Vec<Case> {
         case!(exit_codes),
         case!(auto_remove),
         case!(health),
-        case!(stats_pair),
-        case!(stats_once),
-        case!(stats_stream),
-        case!(stats_of_networks),
-        case!(stats_not_running),
-        case!(stats_of_nobody),
     ]
 }
 
@@ -324,69 +310,6 @@ async fn ten_thousand_labels(docker: Docker, cx: &CaseContext) -> Outcome {
     Outcome::Pass
 }
 
-async fn processes(docker: Docker, cx: &CaseContext) -> Outcome {
-    let container = cx.running("ps", &["sleep", "600"], json!({})).await;
-    let list = docker.container_processes(&container, None).await.unwrap();
-    let column = list.titles.iter().position(|title| title == "CMD" || title == "COMMAND").unwrap();
-    assert_eq!(list.processes.len(), 1);
-    assert_eq!(list.processes[0][column], "sleep 600");
-    Outcome::Pass
-}
-
-async fn processes_of_arguments(docker: Docker, cx: &CaseContext) -> Outcome {
-    let container = cx.running("ps", &["sleep", "600"], json!({})).await;
-    let list = docker.container_processes(&container, Some("-eo pid,comm")).await.unwrap();
-    assert_eq!(list.titles, ["PID", "COMMAND"]);
-    assert_eq!(list.processes[0][1], "sleep");
-    Outcome::Pass
-}
-
-/// What is no argument of `ps` is refused and never run.
-async fn hostile_arguments(docker: Docker, cx: &CaseContext) -> Outcome {
-    let container = cx.running("ps", &["sleep", "600"], json!({})).await;
-    for arguments in ["-eo pid; touch /pwned", "$(touch /pwned)", "-eo pid\r\nX: y", "a&b=c#d", "--no-such"] {
-        assert!(docker.container_processes(&container, Some(arguments)).await.is_err(), "{arguments}");
-    }
-    assert!(docker.container_path(&container, "/pwned").await.unwrap_err().is_not_found());
-    Outcome::Pass
-}
-
-async fn processes_of_nobody(docker: Docker, cx: &CaseContext) -> Outcome {
-    let nobody: ContainerRef = cx.name("nobody").parse().unwrap();
-    assert!(docker.container_processes(&nobody, None).await.unwrap_err().is_not_found());
-    let off = cx.container("off", &["true"], json!({})).await;
-    assert!(docker.container_processes(&off, None).await.is_err());
-    Outcome::Pass
-}
-
-async fn changes(docker: Docker, cx: &CaseContext) -> Outcome {
-    let script = "echo x > /tmp/new; echo x >> /etc/passwd; busybox rm /www/index.html";
-    let container = cx.running("changes", &["sh", "-c", script], json!({})).await;
-    docker.wait_container(&container).await.unwrap();
-    let changes = docker.container_changes(&container).await.unwrap();
-    let kind = |path: &str| changes.iter().find(|change| change.path == path).map(|change| change.kind);
-    assert_eq!(kind("/tmp/new"), Some(ChangeKind::Added));
-    assert_eq!(kind("/etc/passwd"), Some(ChangeKind::Modified));
-    assert_eq!(kind("/www/index.html"), Some(ChangeKind::Deleted));
-    assert_eq!(kind("/bin/busybox"), None);
-    Outcome::Pass
-}
-
-async fn export(docker: Docker, cx: &CaseContext) -> Outcome {
-    let container = cx.container("export", &["true"], json!({})).await;
-    let bytes: Vec<u8> = docker.export_container(&container).map(|piece| piece.unwrap().to_vec()).concat().await;
-    assert!(bytes.len() > 1_000_000 && bytes.len() % 512 == 0);
-    assert!(bytes.windows(23).any(|window| window == b"hello from a berth test"));
-    Outcome::Pass
-}
-
-async fn export_of_nobody(docker: Docker, cx: &CaseContext) -> Outcome {
-    let nobody: ContainerRef = cx.name("nobody").parse().unwrap();
-    let items: Vec<_> = docker.export_container(&nobody).collect().await;
-    assert!(matches!(&items[..], [Err(error)] if error.is_not_found()), "{items:?}");
-    Outcome::Pass
-}
-
 async fn resize_not_running(docker: Docker, cx: &CaseContext) -> Outcome {
     let container = cx.container("off", &["true"], json!({ "Tty": true })).await;
     let size = TerminalSize { rows: 1, columns: 1 };
@@ -638,83 +561,5 @@ async fn health(docker: Docker, cx: &CaseContext) -> Outcome {
     };
     let health = tokio::time::timeout(PATIENCE / 2, healthy).await.expect("it never was healthy");
     assert!(health.log.iter().any(|run| run.output.contains("fine")), "{health:?}");
-    Outcome::Pass
-}
-
-async fn busy(cx: &CaseContext) -> ContainerRef {
-    cx.running("busy", &["sh", "-c", "while :; do :; done"], json!({})).await
-}
-
-fn look_right(stats: &ContainerStats) {
-    assert!(stats.read.is_some_and(|nanos| nanos > 1_600_000_000_000_000_000));
-    assert!(stats.cpu.total > 0 && stats.cpu.online > 0, "{:?}", stats.cpu);
-    assert!(stats.memory.usage > 0 && stats.memory.used() <= stats.memory.usage, "{:?}", stats.memory);
-    assert!(stats.memory.limit > stats.memory.usage && stats.memory.percent().is_some_and(|percent| percent < 100.0));
-    assert!(stats.pids.current >= 1, "{:?}", stats.pids);
-}
-
-async fn stats_pair(docker: Docker, cx: &CaseContext) -> Outcome {
-    let container = busy(cx).await;
-    let stats = docker.container_stats(&container, Sampling::Pair).await.unwrap();
-    look_right(&stats);
-    let percent = stats.cpu_percent(None).expect("there is no sample before");
-    assert!(percent > 0.0 && percent < 150.0, "{percent}");
-    Outcome::Pass
-}
-
-async fn stats_once(docker: Docker, cx: &CaseContext) -> Outcome {
-    let container = busy(cx).await;
-    let first = docker.container_stats(&container, Sampling::Once).await.unwrap();
-    let second = docker.container_stats(&container, Sampling::Once).await.unwrap();
-    look_right(&second);
-    if let Some(percent) = second.cpu_percent(Some(&first)) {
-        assert!(percent.is_finite() && percent >= 0.0, "{percent}");
-    }
-    Outcome::Pass
-}
-
-async fn stats_stream(docker: Docker, cx: &CaseContext) -> Outcome {
-    let container = busy(cx).await;
-    let samples: Vec<ContainerStats> =
-        tokio::time::timeout(PATIENCE, docker.stream_stats(&container).take(3).map(|s| s.unwrap()).collect())
-            .await
-            .unwrap();
-    for pair in samples.windows(2) {
-        look_right(&pair[1]);
-        assert!(pair[1].cpu.total > pair[0].cpu.total && pair[1].read > pair[0].read);
-        let percent = pair[1].cpu_percent(Some(&pair[0])).unwrap();
-        assert!(percent > 0.0 && percent < 150.0, "{percent}");
-    }
-    Outcome::Pass
-}
-
-async fn stats_of_networks(docker: Docker, cx: &CaseContext) -> Outcome {
-    let host = json!({ "HostConfig": { "NetworkMode": "bridge" } });
-    let container = cx.running("net", &["sh", "-c", "while :; do busybox ping -c 1 -W 1 192.0.2.99; done"], host).await;
-    let sent = async {
-        loop {
-            let stats = docker.container_stats(&container, Sampling::Once).await.unwrap();
-            if stats.network().tx_bytes + stats.network().rx_bytes > 0 {
-                return stats.networks.len();
-            }
-        }
-    };
-    assert_eq!(tokio::time::timeout(PATIENCE, sent).await.unwrap(), 1);
-    Outcome::Pass
-}
-
-async fn stats_not_running(docker: Docker, cx: &CaseContext) -> Outcome {
-    let container = cx.container("off", &["true"], json!({})).await;
-    let stats = docker.container_stats(&container, Sampling::Pair).await.unwrap();
-    assert_eq!((stats.read, stats.cpu.total, stats.memory.usage, stats.pids.current), (None, 0, 0, 0));
-    assert_eq!(stats.cpu_percent(None), None);
-    Outcome::Pass
-}
-
-async fn stats_of_nobody(docker: Docker, cx: &CaseContext) -> Outcome {
-    let nobody: ContainerRef = cx.name("nobody").parse().unwrap();
-    assert!(docker.container_stats(&nobody, Sampling::Pair).await.unwrap_err().is_not_found());
-    let items: Vec<_> = docker.stream_stats(&nobody).collect().await;
-    assert!(matches!(&items[..], [Err(error)] if error.is_not_found()), "{items:?}");
     Outcome::Pass
 }

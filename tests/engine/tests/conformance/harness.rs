@@ -197,7 +197,11 @@ impl CaseContext {
     }
 }
 
-type Started = Result<Arc<TestEngine>, String>;
+/// Why a case failed, in the words of its panic.
+#[derive(Clone, Debug)]
+struct Failure(String);
+
+type Started = Result<Arc<TestEngine>, Failure>;
 
 /// Engines that this process started because the environment named none.
 #[derive(Default)]
@@ -206,7 +210,7 @@ struct Engines {
 }
 
 impl Engines {
-    fn socket(&self, kind: EngineKind) -> Result<PathBuf, String> {
+    fn socket(&self, kind: EngineKind) -> Result<PathBuf, Failure> {
         if let Some(socket) = kind.shared() {
             return Ok(socket);
         }
@@ -216,8 +220,8 @@ impl Engines {
     }
 }
 
-fn start(starting: impl Future<Output = Result<TestEngine, engines::Error>>) -> Result<TestEngine, String> {
-    runtime().block_on(starting).map_err(|error| error.to_string())
+fn start(starting: impl Future<Output = Result<TestEngine, engines::Error>>) -> Result<TestEngine, Failure> {
+    runtime().block_on(starting).map_err(|error| Failure(error.to_string()))
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -255,7 +259,7 @@ fn check_differences(areas: &[(&'static str, Vec<Case>)]) {
     }
 }
 
-fn attempt(kind: EngineKind, case: Case, engines: &Engines) -> Result<Outcome, String> {
+fn attempt(kind: EngineKind, case: Case, engines: &Engines) -> Result<Outcome, Failure> {
     let own = if case.exclusive { Some(start(TestEngine::exclusive(kind))?) } else { None };
     let socket = match &own {
         Some(engine) => engine.socket(),
@@ -266,8 +270,8 @@ fn attempt(kind: EngineKind, case: Case, engines: &Engines) -> Result<Outcome, S
         let work = AssertUnwindSafe((case.body)(context.docker(), &context)).catch_unwind();
         let outcome = match tokio::time::timeout(2 * PATIENCE, work).await {
             Ok(Ok(outcome)) => Ok(outcome),
-            Ok(Err(panic)) => Err(message(&*panic)),
-            Err(_) => Err("the case hung".to_owned()),
+            Ok(Err(panic)) => Err(Failure(message(&*panic))),
+            Err(_) => Err(Failure("the case hung".to_owned())),
         };
         if own.is_none() {
             context.clean_up().await;
@@ -284,7 +288,7 @@ fn message(panic: &(dyn Any + Send)) -> String {
 }
 
 /// Holds what came against what was declared, and notes it for the summary.
-fn judge(kind: EngineKind, case: &str, outcome: Result<Outcome, String>) -> Result<(), Failed> {
+fn judge(kind: EngineKind, case: &str, outcome: Result<Outcome, Failure>) -> Result<(), Failed> {
     let declared = DIFFERENCES.iter().find(|difference| difference.engine == kind && difference.case == case);
     let verdict = verdict(declared, outcome);
     if let Some(path) = std::env::var_os("BERTH_CASES_FILE").filter(|path| !path.is_empty()) {
@@ -295,20 +299,22 @@ fn judge(kind: EngineKind, case: &str, outcome: Result<Outcome, String>) -> Resu
         };
         berth_engine_tests::append(Path::new(&path), &format!("{kind}\t{case}\t{word}\t{reason}"));
     }
-    verdict.map(drop).map_err(Failed::from)
+    verdict.map(drop).map_err(|Failure(text)| Failed::from(text))
 }
 
-fn verdict(declared: Option<&Difference>, outcome: Result<Outcome, String>) -> Result<Option<&'static str>, String> {
+fn verdict(declared: Option<&Difference>, outcome: Result<Outcome, Failure>) -> Result<Option<&'static str>, Failure> {
     match (outcome, declared) {
         (Ok(Outcome::Pass), None) => Ok(None),
         (Ok(Outcome::Pass), Some(difference)) => {
-            Err(format!("it passes, so take it out of differences.rs, which says: {}", difference.reason))
+            Err(Failure(format!("it passes, so take it out of differences.rs, which says: {}", difference.reason)))
         }
         (Ok(Outcome::Differs(reason)), Some(difference)) if difference.reason == reason => Ok(Some(difference.reason)),
-        (Ok(Outcome::Differs(reason)), _) => Err(format!("not declared in differences.rs in these words: {reason}")),
-        (Err(failure), Some(difference)) if failure.contains(difference.failure) => Ok(Some(difference.reason)),
+        (Ok(Outcome::Differs(reason)), _) => {
+            Err(Failure(format!("not declared in differences.rs in these words: {reason}")))
+        }
+        (Err(failure), Some(difference)) if failure.0.contains(difference.failure) => Ok(Some(difference.reason)),
         (Err(failure), Some(difference)) => {
-            Err(format!("{failure}\n(it is declared to fail in another way: {})", difference.failure))
+            Err(Failure(format!("{}\n(it is declared to fail in another way: {})", failure.0, difference.failure)))
         }
         (Err(failure), None) => Err(failure),
     }

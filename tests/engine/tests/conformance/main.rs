@@ -11,9 +11,11 @@ mod distribution;
 mod exec;
 mod harness;
 mod images;
+mod insides;
 mod logs;
 mod networks;
 mod plugins;
+mod stats;
 mod swarm;
 mod system;
 mod volumes;
@@ -30,9 +32,11 @@ fn main() -> ExitCode {
         ("distribution", distribution::cases()),
         ("exec", exec::cases()),
         ("images", images::cases()),
+        ("insides", insides::cases()),
         ("logs", logs::cases()),
         ("networks", networks::cases()),
         ("plugins", plugins::cases()),
+        ("stats", stats::cases()),
         ("swarm", swarm::cases()),
         ("system", system::cases()),
         ("volumes", volumes::cases()),

@@ -106,7 +106,8 @@ async fn hostile_name(docker: Docker, cx: &CaseContext) -> Outcome {
 }
 
 async fn hostile_labels(docker: Docker, cx: &CaseContext) -> Outcome {
-    let odd = json!({ "__proto__": "x", "a\u{202e}b": "\u{1b}]52;c;x\u{7}", "<svg onload=x>": "../../etc", "": "empty" });
+    let odd =
+        json!({ "__proto__": "x", "a\u{202e}b": "\u{1b}]52;c;x\u{7}", "<svg onload=x>": "../../etc", "": "empty" });
     let network = network(&docker, cx, "odd", json!({ "Labels": odd })).await;
     cx.remove_later(format!("/networks/{network}"));
     let seen = docker.inspect_network(&network, &PLAIN).await.unwrap();
@@ -116,7 +117,8 @@ async fn hostile_labels(docker: Docker, cx: &CaseContext) -> Outcome {
 
 async fn addresses_are_kept(docker: Docker, cx: &CaseContext) -> Outcome {
     let net = subnet(cx);
-    let pool = json!({ "Subnet": format!("{net}.0/24"), "Gateway": format!("{net}.9"), "IPRange": format!("{net}.128/25") });
+    let pool =
+        json!({ "Subnet": format!("{net}.0/24"), "Gateway": format!("{net}.9"), "IPRange": format!("{net}.128/25") });
     let network = network(&docker, cx, "range", json!({ "IPAM": { "Config": [pool] } })).await;
     let seen = docker.inspect_network(&network, &PLAIN).await.unwrap();
     let [pool] = seen.ipam.pools.as_slice() else { panic!("{:?}", seen.ipam) };
@@ -140,8 +142,12 @@ async fn internal_and_options(docker: Docker, cx: &CaseContext) -> Outcome {
 
 /// What an engine would do otherwise than asked is refused before it is asked.
 async fn without_ipv4(docker: Docker, cx: &CaseContext) -> Outcome {
-    let body = body(cx, "six", json!({ "EnableIPv4": false, "EnableIPv6": true, "Internal": true,
-        "IPAM": { "Config": [{ "Subnet": "fd00:be47::/64" }] } }));
+    let body = body(
+        cx,
+        "six",
+        json!({ "EnableIPv4": false, "EnableIPv6": true, "Internal": true,
+        "IPAM": { "Config": [{ "Subnet": "fd00:be47::/64" }] } }),
+    );
     match docker.create_network(&body).await {
         Ok(created) => {
             let seen = docker.inspect_network(&created.id, &PLAIN).await.unwrap();

@@ -2,11 +2,14 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use berth_engine::plugins::PullPlugin;
 use berth_engine::progress::TransferEvent;
 use berth_engine::reference::PluginName;
+use berth_engine::registry::RegistryAuth;
 use berth_engine::{Docker, Error, Filters};
+use berth_testkit::engines::EngineKind;
 use futures_util::{Stream, StreamExt as _};
 use serde_json::json;
 
@@ -35,8 +38,11 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// What makes a plugin of `program`, run with `arguments`.
-fn archive(entrypoint: &[&str], files: &[&str]) -> Vec<u8> {
+static MADE: AtomicU32 = AtomicU32::new(0);
+
+/// What makes a plugin of `files` of this machine. No two are the same: engines mix up plugins of the same content that
+/// are made and removed at the same time.
+fn archive(cx: &CaseContext, entrypoint: &[&str], files: &[&str]) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("rootfs");
     std::fs::create_dir(&root).unwrap();
@@ -47,8 +53,10 @@ fn archive(entrypoint: &[&str], files: &[&str]) -> Vec<u8> {
     }
     let config = "version: 0.1\nstorage: {inmemory: {}}\nhttp: {net: unix, addr: /run/docker/plugins/p.sock}\n";
     std::fs::write(root.join("listen.yml"), config).unwrap();
+    let made = MADE.fetch_add(1, Ordering::Relaxed).to_string();
+    std::fs::write(root.join("unique"), cx.name(&made)).unwrap();
     let config = json!({
-        "description": "<b>for a test</b>", "documentation": "https://example.invalid/",
+        "description": "<b>for a test</b>", "documentation": cx.name(&made),
         "interface": { "types": ["berth.test/1.0"], "socket": "p.sock" },
         "entrypoint": entrypoint, "workdir": "/", "network": { "type": "host" },
         "env": [
@@ -65,15 +73,15 @@ fn archive(entrypoint: &[&str], files: &[&str]) -> Vec<u8> {
 }
 
 /// One that cannot run, since there is nothing in it.
-fn idle() -> Vec<u8> {
-    archive(&["/no/such/program"], &[])
+fn idle(cx: &CaseContext) -> Vec<u8> {
+    archive(cx, &["/no/such/program"], &[])
 }
 
 /// One that listens on its socket, which is all that an engine wants of a kind it does not know.
-fn listening() -> Vec<u8> {
+fn listening(cx: &CaseContext) -> Vec<u8> {
     let program = "usr/bin/docker-registry";
     let files = [program, "lib64/ld-linux-x86-64.so.2", "lib/x86_64-linux-gnu/libc.so.6"];
-    archive(&["/usr/bin/docker-registry", "serve", "/listen.yml"], &files)
+    archive(cx, &["/usr/bin/docker-registry", "serve", "/listen.yml"], &files)
 }
 
 fn named(cx: &CaseContext, text: &str) -> PluginName {
@@ -87,15 +95,13 @@ async fn plugin(docker: &Docker, cx: &CaseContext, archive: Vec<u8>) -> PluginNa
     name
 }
 
-async fn to_the_end(
-    stream: impl Stream<Item = Result<TransferEvent, Error>>,
-) -> Result<Vec<TransferEvent>, Error> {
+async fn to_the_end(stream: impl Stream<Item = Result<TransferEvent, Error>>) -> Result<Vec<TransferEvent>, Error> {
     let items: Vec<_> = tokio::time::timeout(PATIENCE, stream.collect()).await.unwrap();
     items.into_iter().collect()
 }
 
 async fn create_inspect_remove(docker: Docker, cx: &CaseContext) -> Outcome {
-    let name = plugin(&docker, cx, idle()).await;
+    let name = plugin(&docker, cx, idle(cx)).await;
     let seen = docker.inspect_plugin(&name).await.unwrap();
     assert_eq!(seen.name, format!("{name}:latest"));
     assert_eq!(seen.config.description, "<b>for a test</b>");
@@ -113,8 +119,8 @@ async fn create_inspect_remove(docker: Docker, cx: &CaseContext) -> Outcome {
 }
 
 async fn create_conflicts(docker: Docker, cx: &CaseContext) -> Outcome {
-    let name = plugin(&docker, cx, idle()).await;
-    let refused = docker.create_plugin(&name, idle()).await.unwrap_err();
+    let name = plugin(&docker, cx, idle(cx)).await;
+    let refused = docker.create_plugin(&name, idle(cx)).await.unwrap_err();
     assert!(matches!(refused, Error::Api { status: 409 | 500, .. }), "{refused:?}");
     assert!(refused.to_string().contains("already exists"), "{refused}");
     Outcome::Pass
@@ -129,20 +135,19 @@ async fn create_of_nonsense(docker: Docker, cx: &CaseContext) -> Outcome {
 }
 
 async fn list_filters(docker: Docker, cx: &CaseContext) -> Outcome {
-    let name = plugin(&docker, cx, idle()).await;
+    let name = plugin(&docker, cx, idle(cx)).await;
     let full = format!("{name}:latest");
-    let has = async |filters: Filters| {
-        docker.list_plugins(&filters).await.unwrap().iter().any(|plugin| plugin.name == full)
-    };
+    let has =
+        async |filters: Filters| docker.list_plugins(&filters).await.unwrap().iter().any(|plugin| plugin.name == full);
     assert!(has(Filters::default()).await);
-    assert!(has(Filters::default().with("enable", "false")).await);
-    assert!(!has(Filters::default().with("enable", "true")).await);
+    assert!(has(Filters::default().with("enabled", "false")).await);
+    assert!(!has(Filters::default().with("enabled", "true")).await);
     assert!(!has(Filters::default().with("capability", "volumedriver")).await);
     Outcome::Pass
 }
 
 async fn set(docker: Docker, cx: &CaseContext) -> Outcome {
-    let name = plugin(&docker, cx, idle()).await;
+    let name = plugin(&docker, cx, idle(cx)).await;
     docker.set_plugin(&name, &["LEVEL=a=b <c>".to_owned()]).await.unwrap();
     let seen = docker.inspect_plugin(&name).await.unwrap();
     assert!(seen.settings.env.contains(&"LEVEL=a=b <c>".to_owned()), "{:?}", seen.settings.env);
@@ -150,7 +155,7 @@ async fn set(docker: Docker, cx: &CaseContext) -> Outcome {
 }
 
 async fn set_refuses(docker: Docker, cx: &CaseContext) -> Outcome {
-    let name = plugin(&docker, cx, idle()).await;
+    let name = plugin(&docker, cx, idle(cx)).await;
     for setting in ["FIXED=3", "NOTHING=1"] {
         let refused = docker.set_plugin(&name, &[setting.to_owned()]).await.unwrap_err();
         assert!(matches!(refused, Error::Api { .. }), "{refused:?}");
@@ -159,7 +164,7 @@ async fn set_refuses(docker: Docker, cx: &CaseContext) -> Outcome {
 }
 
 async fn enable_and_disable(docker: Docker, cx: &CaseContext) -> Outcome {
-    let name = plugin(&docker, cx, listening()).await;
+    let name = plugin(&docker, cx, listening(cx)).await;
     docker.enable_plugin(&name, 30).await.unwrap();
     assert!(docker.inspect_plugin(&name).await.unwrap().enabled);
     let again = docker.enable_plugin(&name, 30).await.unwrap_err();
@@ -175,7 +180,7 @@ async fn enable_and_disable(docker: Docker, cx: &CaseContext) -> Outcome {
 }
 
 async fn enable_tells_why_not(docker: Docker, cx: &CaseContext) -> Outcome {
-    let name = plugin(&docker, cx, idle()).await;
+    let name = plugin(&docker, cx, idle(cx)).await;
     let refused = docker.enable_plugin(&name, 5).await.unwrap_err();
     assert!(matches!(refused, Error::Api { .. }), "{refused:?}");
     assert!(refused.to_string().contains("no such file"), "the engine's reason is kept: {refused}");
@@ -184,14 +189,14 @@ async fn enable_tells_why_not(docker: Docker, cx: &CaseContext) -> Outcome {
 }
 
 async fn disable_refuses_disabled(docker: Docker, cx: &CaseContext) -> Outcome {
-    let name = plugin(&docker, cx, idle()).await;
+    let name = plugin(&docker, cx, idle(cx)).await;
     let refused = docker.disable_plugin(&name, false).await.unwrap_err();
     assert!(refused.to_string().contains("already disabled"), "{refused:?}");
     Outcome::Pass
 }
 
 async fn remove_refuses_enabled(docker: Docker, cx: &CaseContext) -> Outcome {
-    let name = plugin(&docker, cx, listening()).await;
+    let name = plugin(&docker, cx, listening(cx)).await;
     docker.enable_plugin(&name, 30).await.unwrap();
     let refused = docker.remove_plugin(&name, false).await.unwrap_err();
     assert!(refused.to_string().contains("enabled"), "{refused:?}");
@@ -200,17 +205,34 @@ async fn remove_refuses_enabled(docker: Docker, cx: &CaseContext) -> Outcome {
     Outcome::Pass
 }
 
+/// It is not asked: what shares the engine would go down with it.
+const CRASHES: Outcome = Outcome::Differs("dockerd 20.10 crashes now and then when it pushes a plugin without TLS");
+
+/// Engines try a registry with TLS first, and sometimes do not get as far as to try it without.
+async fn push(docker: &Docker, remote: &PluginName, login: Option<&RegistryAuth>) {
+    loop {
+        match to_the_end(docker.push_plugin(remote, login)).await {
+            Ok(_) => return,
+            Err(Error::Stream(words)) if words.contains("HTTP response to HTTPS client") => {}
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+}
+
 /// Pushes a plugin to a registry of this case, and removes it here.
 async fn pushed(docker: &Docker, cx: &CaseContext) -> PluginName {
     let host = registry(cx, false).await;
     let remote = named(cx, &format!("{host}/{}:v1", cx.name("plugin")));
-    docker.create_plugin(&remote, idle()).await.unwrap();
-    to_the_end(docker.push_plugin(&remote, None)).await.unwrap();
+    docker.create_plugin(&remote, idle(cx)).await.unwrap();
+    push(docker, &remote, None).await;
     docker.remove_plugin(&remote, false).await.unwrap();
     remote
 }
 
 async fn push_and_pull(docker: Docker, cx: &CaseContext) -> Outcome {
+    if cx.engine() == EngineKind::Old {
+        return CRASHES;
+    }
     let remote = pushed(&docker, cx).await;
     let privileges = docker.plugin_privileges(&remote, None).await.unwrap();
     let mut names: Vec<_> = privileges.iter().map(|privilege| privilege.name.as_str()).collect();
@@ -226,6 +248,9 @@ async fn push_and_pull(docker: Docker, cx: &CaseContext) -> Outcome {
 }
 
 async fn pull_needs_its_privileges(docker: Docker, cx: &CaseContext) -> Outcome {
+    if cx.engine() == EngineKind::Old {
+        return CRASHES;
+    }
     let remote = pushed(&docker, cx).await;
     let refused = to_the_end(docker.pull_plugin(&remote, &PullPlugin::default()).unwrap()).await.unwrap_err();
     assert!(refused.to_string().contains("privileges"), "{refused:?}");
@@ -234,14 +259,17 @@ async fn pull_needs_its_privileges(docker: Docker, cx: &CaseContext) -> Outcome 
 }
 
 async fn pull_with_login(docker: Docker, cx: &CaseContext) -> Outcome {
+    if cx.engine() == EngineKind::Old {
+        return CRASHES;
+    }
     let host = registry(cx, true).await;
     let remote = named(cx, &format!("{host}/{}:v1", cx.name("plugin")));
-    docker.create_plugin(&remote, idle()).await.unwrap();
+    docker.create_plugin(&remote, idle(cx)).await.unwrap();
     to_the_end(docker.push_plugin(&remote, None)).await.unwrap_err();
     let login = login(&host, PASSWORD);
-    to_the_end(docker.push_plugin(&remote, Some(&login))).await.unwrap();
+    push(&docker, &remote, Some(&login)).await;
     docker.remove_plugin(&remote, false).await.unwrap();
-    docker.plugin_privileges(&remote, None).await.unwrap_err();
+    assert!(docker.plugin_privileges(&remote, None).await.is_ok_and(|privileges| privileges.is_empty()), "no login");
     let privileges = docker.plugin_privileges(&remote, Some(&login)).await.unwrap();
     let options = PullPlugin::default().privileges(privileges).login(Some(login));
     to_the_end(docker.pull_plugin(&remote, &options).unwrap()).await.unwrap();
@@ -250,6 +278,9 @@ async fn pull_with_login(docker: Docker, cx: &CaseContext) -> Outcome {
 }
 
 async fn upgrade(docker: Docker, cx: &CaseContext) -> Outcome {
+    if cx.engine() == EngineKind::Old {
+        return CRASHES;
+    }
     let remote = pushed(&docker, cx).await;
     let privileges = docker.plugin_privileges(&remote, None).await.unwrap();
     let options = PullPlugin::default().privileges(privileges);
@@ -264,7 +295,7 @@ async fn upgrade(docker: Docker, cx: &CaseContext) -> Outcome {
 
 async fn push_without_registry(docker: Docker, cx: &CaseContext) -> Outcome {
     let name = named(cx, &format!("127.0.0.1:1/{}", cx.name("plugin")));
-    docker.create_plugin(&name, idle()).await.unwrap();
+    docker.create_plugin(&name, idle(cx)).await.unwrap();
     let refused = to_the_end(docker.push_plugin(&name, None)).await.unwrap_err();
     assert!(refused.to_string().contains("refused"), "{refused:?}");
     Outcome::Pass
@@ -272,8 +303,11 @@ async fn push_without_registry(docker: Docker, cx: &CaseContext) -> Outcome {
 
 async fn pull_without_registry(docker: Docker, cx: &CaseContext) -> Outcome {
     let name = named(cx, &format!("127.0.0.1:1/{}", cx.name("plugin")));
-    let refused = docker.plugin_privileges(&name, None).await.unwrap_err();
-    assert!(refused.to_string().contains("refused"), "{refused:?}");
+    match docker.plugin_privileges(&name, None).await {
+        // Newer engines say nothing of what went wrong here.
+        Ok(privileges) => assert!(privileges.is_empty(), "{privileges:?}"),
+        Err(refused) => assert!(refused.to_string().contains("refused"), "{refused:?}"),
+    }
     let refused = to_the_end(docker.pull_plugin(&name, &PullPlugin::default()).unwrap()).await.unwrap_err();
     assert!(refused.to_string().contains("refused"), "{refused:?}");
     Outcome::Pass

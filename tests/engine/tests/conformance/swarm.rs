@@ -8,6 +8,7 @@ use berth_engine::swarm::{
     ConfigSpec, InspectService, JoinSwarm, ListServices, RotateTokens, SecretSpec, ServiceLogOptions, UpdateService,
     take_details,
 };
+use berth_engine::volumes::{ClusterVolumeSpec, CreateVolume};
 use berth_engine::{Docker, Error, EventKind, EventOptions, Filters, LogLine, schema};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
@@ -17,7 +18,8 @@ use crate::harness::{Case, CaseContext, Outcome, PATIENCE, case};
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         case!(without_swarm),
-        case!(join_is_refused),
+        case!(secrets_without_swarm),
+        case!(join_is_refused).exclusive(),
         case!(leave_without_swarm),
         case!(unlock_without_swarm),
         case!(init_and_leave).exclusive(),
@@ -128,8 +130,6 @@ async fn without_swarm(docker: Docker, _cx: &CaseContext) -> Outcome {
         docker.remove_service(&nobody).await.unwrap_err(),
         docker.list_tasks(&none).await.unwrap_err(),
         docker.inspect_task(&nobody).await.unwrap_err(),
-        docker.list_secrets(&none).await.unwrap_err(),
-        docker.create_secret(&SecretSpec::default().name("x"), b"x").await.unwrap_err(),
         docker.list_configs(&none).await.unwrap_err(),
         docker.remove_config(&nobody).await.unwrap_err(),
     ];
@@ -140,6 +140,29 @@ async fn without_swarm(docker: Docker, _cx: &CaseContext) -> Outcome {
         assert!(refused.is_not_swarm_manager(), "{refused:?}");
         assert!(!refused.is_retryable() && !refused.is_unreachable(), "{refused:?}");
     }
+    Outcome::Pass
+}
+
+/// Podman has secrets without a swarm.
+async fn secrets_without_swarm(docker: Docker, cx: &CaseContext) -> Outcome {
+    let spec = SecretSpec::default().name(cx.name("lone"));
+    let id = match docker.create_secret(&spec, b"marker").await {
+        Ok(id) => id,
+        Err(refused) => {
+            assert!(refused.is_not_swarm_manager(), "{refused:?}");
+            assert!(docker.list_secrets(&Filters::default()).await.unwrap_err().is_not_swarm_manager());
+            return Outcome::Pass;
+        }
+    };
+    cx.remove_later(format!("/secrets/{id}"));
+    assert!(docker.create_secret(&spec, b"marker").await.is_err(), "the name is taken");
+    let seen = docker.inspect_secret(&id).await.unwrap();
+    assert_eq!((seen.id.as_str(), &seen.spec.name), (id.as_str(), &spec.name));
+    let listed = docker.list_secrets(&Filters::default().with("name", spec.name.as_str())).await.unwrap();
+    assert_eq!(listed.len(), 1);
+    docker.update_secret(&id, seen.version.index, &spec).await.unwrap_err();
+    docker.remove_secret(&id).await.unwrap();
+    assert!(docker.inspect_secret(&id).await.unwrap_err().is_not_found());
     Outcome::Pass
 }
 
@@ -241,8 +264,7 @@ async fn autolock(docker: Docker, _cx: &CaseContext) -> Outcome {
 
 async fn nodes(docker: Docker, _cx: &CaseContext) -> Outcome {
     let id = swarm!(&docker);
-    let own: ObjectId = "self".parse().unwrap();
-    let node = docker.inspect_node(&own).await.unwrap();
+    let node = docker.inspect_node(&id).await.unwrap();
     assert_eq!(node.id.as_deref(), Some(id.as_str()));
     let mut spec = node.spec.clone().unwrap();
     assert_eq!(spec.role, Some(schema::NodeSpecRoleEnum::MANAGER));
@@ -346,9 +368,7 @@ async fn tasks(docker: Docker, cx: &CaseContext) -> Outcome {
     Outcome::Pass
 }
 
-async fn lines(
-    stream: futures_util::stream::BoxStream<'static, Result<Vec<LogLine>, Error>>,
-) -> Vec<LogLine> {
+async fn lines(stream: futures_util::stream::BoxStream<'static, Result<Vec<LogLine>, Error>>) -> Vec<LogLine> {
     let batches: Vec<_> = tokio::time::timeout(PATIENCE, stream.collect()).await.unwrap();
     batches.into_iter().flat_map(|batch| batch.unwrap()).collect()
 }
@@ -367,9 +387,11 @@ async fn service_logs(docker: Docker, cx: &CaseContext) -> Outcome {
     assert_eq!((of(&said, false), of(&said, true)), (vec!["one".into(), "last".into()], vec!["bad".to_owned()]));
     assert!(said.iter().all(|line| line.nanos.is_some()), "{said:?}");
     assert_eq!(of(&lines(docker.task_logs(&task_id, &options)).await, false), ["one", "last"]);
-    let told = ServiceLogOptions { details: true, stderr: false, tail: Some(1), ..options };
+    let end = ServiceLogOptions { tail: Some(1), ..options.clone() };
+    assert_eq!(lines(docker.service_logs(&id, &end)).await.len(), 1);
+    let told = ServiceLogOptions { details: true, stderr: false, ..options };
     let mut said = lines(docker.service_logs(&id, &told)).await;
-    let [line] = said.as_mut_slice() else { panic!("{said:?}") };
+    let [_, line] = said.as_mut_slice() else { panic!("{said:?}") };
     let details = take_details(line);
     assert_eq!(line.text, "last");
     assert_eq!(details["com.docker.swarm.task.id"], task_id.as_str());
@@ -489,36 +511,30 @@ async fn swarm_networks(docker: Docker, cx: &CaseContext) -> Outcome {
 
 async fn cluster_volumes(docker: Docker, cx: &CaseContext) -> Outcome {
     swarm!(&docker);
-    let access = json!({ "Scope": "single", "Sharing": "none", "MountVolume": {}, "Availability": "active" });
-    let body = json!({ "Name": cx.name("far"), "Driver": "none-such", "ClusterVolumeSpec": { "AccessMode": access } });
-    let made = match docker.create_volume(&serde_json::from_value(body).unwrap()).await {
+    let access = json!({ "Scope": "single", "Sharing": "none", "MountVolume": {} });
+    let spec =
+        ClusterVolumeSpec { access_mode: serde_json::from_value(access).unwrap(), ..ClusterVolumeSpec::default() };
+    let options = CreateVolume::default().name(cx.name("far")).driver("none-such").cluster(Some(spec));
+    let made = match docker.create_volume(&options).await {
         Ok(made) => made,
         Err(Error::Unsupported { .. }) => return Outcome::Differs("there are no volumes of a cluster"),
         Err(error) => panic!("{error:?}"),
     };
     let cluster = made.cluster_volume.unwrap();
-    // By its id, since a volume without its driver has no place under its name.
-    let id: VolumeName = cluster.id.as_deref().unwrap().parse().unwrap();
-    let mut spec = cluster.spec.unwrap();
-    let mode = spec.access_mode.as_mut().unwrap();
-    mode.availability = Some(schema::ClusterVolumeSpecAccessModeAvailabilityEnum::PAUSE);
-    let version = cluster.version.unwrap().index.unwrap();
-    docker.update_volume(&id, version, &spec).await.unwrap();
-    let stale = docker.update_volume(&id, version, &spec).await.unwrap_err();
+    let id: VolumeName = cluster.id.parse().unwrap();
+    let spec = ClusterVolumeSpec { availability: "pause".into(), ..cluster.spec };
+    docker.update_volume(&id, cluster.version.index, &spec).await.unwrap();
+    let stale = docker.update_volume(&id, cluster.version.index, &spec).await.unwrap_err();
     assert!(stale.is_out_of_sequence(), "{stale:?}");
-    let seen = docker.inspect_volume(&id).await.unwrap().cluster_volume.unwrap();
-    let mode = seen.spec.unwrap().access_mode.unwrap();
-    assert_eq!(mode.availability, Some(schema::ClusterVolumeSpecAccessModeAvailabilityEnum::PAUSE));
+    assert_eq!(docker.inspect_volume(&id).await.unwrap().cluster_volume.unwrap().spec, spec);
     Outcome::Pass
 }
 
 async fn swarm_events(docker: Docker, cx: &CaseContext) -> Outcome {
     swarm!(&docker);
     let kinds = [EventKind::Secret, EventKind::Config, EventKind::Service];
-    let options = EventOptions::default()
-        .since(Some(0))
-        .kinds(kinds.clone())
-        .filters(Filters::default().with("scope", "swarm"));
+    let options =
+        EventOptions::default().since(Some(0)).kinds(kinds.clone()).filters(Filters::default().with("scope", "swarm"));
     let mut events = docker.events_of(&options);
     let secret = docker.create_secret(&SecretSpec::default().name("s"), b"hidden").await.unwrap();
     let config = docker.create_config(&ConfigSpec::default().name("c"), b"x").await.unwrap();

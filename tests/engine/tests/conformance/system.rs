@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use berth_engine::usage::UsageKind;
+use berth_engine::volumes::CreateVolume;
 use berth_engine::{ApiVersion, Docker, Error, Event, EventKind, EventOptions, schema};
 use berth_testkit::engines::EngineKind;
 use futures_util::StreamExt as _;
@@ -140,44 +141,31 @@ async fn events_until_now(docker: Docker, cx: &CaseContext) -> Outcome {
     Outcome::Pass
 }
 
+/// The actions told of one object within the last seconds.
+async fn told(docker: &Docker, kind: EventKind, id: &str) -> Vec<String> {
+    let options = EventOptions::default()
+        .since(Some(nanos(SystemTime::now() - Duration::from_secs(30))))
+        .until(Some(nanos(SystemTime::now() + Duration::from_secs(1))))
+        .kinds([kind.clone()]);
+    let mut events = collect(docker, &options).await;
+    assert!(events.iter().all(|event| event.kind == kind), "{events:?}");
+    events.retain(|event| event.id == id);
+    events.into_iter().map(|event| event.action).collect()
+}
+
 async fn events_of_networks(docker: Docker, cx: &CaseContext) -> Outcome {
-    let since = nanos(SystemTime::now() - Duration::from_secs(2));
-    let options = EventOptions::default().since(Some(since)).kinds([EventKind::Network]);
-    let mut events = docker.events_of(&options);
-    let name = cx.name("told");
-    let body = schema::NetworkCreateRequest { name: name.clone(), ..schema::NetworkCreateRequest::default() };
+    let body = schema::NetworkCreateRequest { name: cx.name("told"), ..schema::NetworkCreateRequest::default() };
     let network = docker.create_network(&body).await.unwrap().id;
     docker.remove_network(&network).await.unwrap();
-    let mut seen = Vec::new();
-    while seen.len() < 2 {
-        let event = tokio::time::timeout(PATIENCE, events.next()).await.unwrap().unwrap().unwrap();
-        assert_eq!(event.kind, EventKind::Network);
-        if event.id == network.as_str() {
-            assert_eq!(event.attributes["name"], name);
-            seen.push(event.action);
-        }
-    }
-    assert_eq!(seen, ["create", "destroy"]);
+    assert_eq!(told(&docker, EventKind::Network, network.as_str()).await, ["create", "destroy"]);
     Outcome::Pass
 }
 
 async fn events_of_volumes(docker: Docker, cx: &CaseContext) -> Outcome {
-    let since = nanos(SystemTime::now() - Duration::from_secs(2));
-    let options = EventOptions::default().since(Some(since)).kinds([EventKind::Volume]);
-    let mut events = docker.events_of(&options);
     let name = cx.name("told");
-    let body = schema::VolumeCreateRequest { name: Some(name.clone()), ..schema::VolumeCreateRequest::default() };
-    docker.create_volume(&body).await.unwrap();
+    docker.create_volume(&CreateVolume::default().name(name.clone())).await.unwrap();
     docker.remove_volume(&name.parse().unwrap(), false).await.unwrap();
-    let mut seen = Vec::new();
-    while seen.len() < 2 {
-        let event = tokio::time::timeout(PATIENCE, events.next()).await.unwrap().unwrap().unwrap();
-        assert_eq!(event.kind, EventKind::Volume);
-        if event.id == name {
-            seen.push(event.action);
-        }
-    }
-    assert_eq!(seen, ["create", "destroy"]);
+    assert_eq!(told(&docker, EventKind::Volume, &name).await, ["create", "destroy"]);
     Outcome::Pass
 }
 
@@ -212,12 +200,8 @@ async fn usage_of_everything(docker: Docker, cx: &CaseContext) -> Outcome {
 
 async fn usage_of_volumes(docker: Docker, cx: &CaseContext) -> Outcome {
     let name = cx.name("filled");
-    let labels = serde_json::from_value(cx.labels()).unwrap();
-    let body = schema::VolumeCreateRequest {
-        name: Some(name.clone()),
-        labels: Some(labels),
-        ..schema::VolumeCreateRequest::default()
-    };
+    let labels: std::collections::BTreeMap<String, String> = serde_json::from_value(cx.labels()).unwrap();
+    let body = CreateVolume::default().name(name.clone()).labels(labels);
     docker.create_volume(&body).await.unwrap();
     let binds = json!({ "HostConfig": { "NetworkMode": "none", "Binds": [format!("{name}:/data")] } });
     let container = cx.running("fills", &["sh", "-c", "head -c 100000 /dev/zero >/data/big"], binds).await;

@@ -1,9 +1,9 @@
 //! Volumes, from their creation to their removal.
 
 use berth_engine::reference::VolumeName;
-use berth_engine::volumes::{PruneVolumes, Volume};
-use berth_engine::{Docker, Error, Filters, schema};
-use serde_json::{Value, json};
+use berth_engine::volumes::{ClusterVolumeSpec, CreateVolume, PruneVolumes, Volume};
+use berth_engine::{Docker, Error, Filters};
+use serde_json::json;
 
 use crate::harness::{Case, CaseContext, Outcome, case};
 
@@ -27,21 +27,22 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-fn body(cx: &CaseContext, prefix: &str, extra: Value) -> schema::VolumeCreateRequest {
-    let mut body = json!({ "Name": cx.name(prefix), "Labels": cx.labels() });
-    if let (Value::Object(body), Value::Object(extra)) = (&mut body, extra) {
-        body.extend(extra);
-    }
-    serde_json::from_value(body).unwrap()
+fn body(cx: &CaseContext, prefix: &str) -> CreateVolume {
+    CreateVolume::default().name(cx.name(prefix)).labels(serde_json::from_value::<Labels>(cx.labels()).unwrap())
 }
 
+type Labels = std::collections::BTreeMap<String, String>;
+
 async fn volume(docker: &Docker, cx: &CaseContext, prefix: &str) -> VolumeName {
-    docker.create_volume(&body(cx, prefix, json!({}))).await.unwrap().name.parse().unwrap()
+    docker.create_volume(&body(cx, prefix)).await.unwrap().name.parse().unwrap()
 }
 
 async fn create_inspect_remove(docker: Docker, cx: &CaseContext) -> Outcome {
-    let made = docker.create_volume(&body(cx, "data", json!({}))).await.unwrap();
-    assert_eq!((made.name.as_str(), made.driver.as_str(), made.scope.as_str()), (cx.name("data").as_str(), "local", "local"));
+    let made = docker.create_volume(&body(cx, "data")).await.unwrap();
+    assert_eq!(
+        (made.name.as_str(), made.driver.as_str(), made.scope.as_str()),
+        (cx.name("data").as_str(), "local", "local")
+    );
     let name: VolumeName = made.name.parse().unwrap();
     let seen = docker.inspect_volume(&name).await.unwrap();
     assert_eq!(Volume { status: made.status.clone(), ..seen.clone() }, made);
@@ -53,9 +54,7 @@ async fn create_inspect_remove(docker: Docker, cx: &CaseContext) -> Outcome {
 }
 
 async fn name_of_the_engines_choice(docker: Docker, cx: &CaseContext) -> Outcome {
-    let labels = serde_json::from_value(cx.labels()).unwrap();
-    let body = schema::VolumeCreateRequest { labels: Some(labels), ..schema::VolumeCreateRequest::default() };
-    let made = docker.create_volume(&body).await.unwrap();
+    let made = docker.create_volume(&body(cx, "").name("")).await.unwrap();
     assert_eq!(made.name.len(), 64, "{}", made.name);
     let name: VolumeName = made.name.parse().unwrap();
     docker.remove_volume(&name, false).await.unwrap();
@@ -63,7 +62,7 @@ async fn name_of_the_engines_choice(docker: Docker, cx: &CaseContext) -> Outcome
 }
 
 async fn create_again_is_the_same(docker: Docker, cx: &CaseContext) -> Outcome {
-    let body = body(cx, "same", json!({}));
+    let body = body(cx, "same");
     let first = docker.create_volume(&body).await.unwrap();
     let second = docker.create_volume(&body).await.unwrap();
     assert_eq!((first.name, first.created), (second.name, second.created), "one of this name is what comes back");
@@ -73,8 +72,12 @@ async fn create_again_is_the_same(docker: Docker, cx: &CaseContext) -> Outcome {
 async fn list_filters(docker: Docker, cx: &CaseContext) -> Outcome {
     let one = volume(&docker, cx, "one").await;
     let two = volume(&docker, cx, "two").await;
-    cx.container("user", &["true"], json!({ "HostConfig": { "NetworkMode": "none", "Binds": [format!("{two}:/data")] } }))
-        .await;
+    cx.container(
+        "user",
+        &["true"],
+        json!({ "HostConfig": { "NetworkMode": "none", "Binds": [format!("{two}:/data")] } }),
+    )
+    .await;
     let names = async |filters: Filters| {
         let list = docker.list_volumes(&filters).await.unwrap();
         assert!(list.warnings.is_empty(), "{:?}", list.warnings);
@@ -91,7 +94,8 @@ async fn list_filters(docker: Docker, cx: &CaseContext) -> Outcome {
 
 async fn hostile_labels(docker: Docker, cx: &CaseContext) -> Outcome {
     let odd = json!({ "__proto__": "x", "a\u{202e}b": "\u{1b}]52;c;x\u{7}", "<svg onload=x>": "../../etc" });
-    let made = docker.create_volume(&body(cx, "odd", json!({ "Labels": odd }))).await.unwrap();
+    let labels: Labels = serde_json::from_value(odd.clone()).unwrap();
+    let made = docker.create_volume(&body(cx, "odd").labels(labels)).await.unwrap();
     cx.remove_later(format!("/volumes/{}", made.name));
     let seen = docker.inspect_volume(&made.name.parse().unwrap()).await.unwrap();
     assert_eq!(serde_json::to_value(&seen.labels).unwrap(), odd);
@@ -99,11 +103,15 @@ async fn hostile_labels(docker: Docker, cx: &CaseContext) -> Outcome {
 }
 
 async fn options_are_kept(docker: Docker, cx: &CaseContext) -> Outcome {
-    let options = json!({ "type": "tmpfs", "device": "tmpfs", "o": "size=1m" });
-    let made = docker.create_volume(&body(cx, "memory", json!({ "DriverOpts": options }))).await.unwrap();
+    let pairs = [("type", "tmpfs"), ("device", "tmpfs"), ("o", "noexec")];
+    let options: Labels = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let made = docker.create_volume(&body(cx, "memory").driver_options(options.clone())).await.unwrap();
     let seen = docker.inspect_volume(&made.name.parse().unwrap()).await.unwrap();
-    assert_eq!(serde_json::to_value(&seen.options).unwrap(), options);
-    let refused = docker.create_volume(&body(cx, "bad", json!({ "DriverOpts": { "no-such": "x" } }))).await.unwrap_err();
+    assert_eq!(seen.options, options);
+    let refused = docker
+        .create_volume(&body(cx, "bad").driver_options([("no-such".to_owned(), "x".to_owned())]))
+        .await
+        .unwrap_err();
     assert!(matches!(refused, Error::Api { .. }), "{refused:?}");
     Outcome::Pass
 }
@@ -158,20 +166,21 @@ async fn not_found(docker: Docker, cx: &CaseContext) -> Outcome {
 }
 
 async fn bad_name(docker: Docker, cx: &CaseContext) -> Outcome {
-    let refused = docker.create_volume(&body(cx, "x", json!({ "Name": "../../etc" }))).await.unwrap_err();
+    let refused = docker.create_volume(&body(cx, "x").name("../../etc")).await.unwrap_err();
     assert!(matches!(refused, Error::Api { .. }), "{refused:?}");
     Outcome::Pass
 }
 
 async fn unknown_driver(docker: Docker, cx: &CaseContext) -> Outcome {
-    let refused = docker.create_volume(&body(cx, "odd", json!({ "Driver": "no-such-driver" }))).await.unwrap_err();
+    let refused = docker.create_volume(&body(cx, "odd").driver("no-such-driver")).await.unwrap_err();
     assert!(matches!(refused, Error::Api { status: 400..=599, .. }), "{refused:?}");
     assert!(refused.to_string().contains("no-such-driver"), "{refused}");
     Outcome::Pass
 }
 
 async fn cluster_volume_without_swarm(docker: Docker, cx: &CaseContext) -> Outcome {
-    let body = body(cx, "far", json!({ "Driver": "no-such-driver", "ClusterVolumeSpec": { "Group": "g" } }));
+    let spec = ClusterVolumeSpec { group: "g".into(), ..ClusterVolumeSpec::default() };
+    let body = body(cx, "far").driver("no-such-driver").cluster(Some(spec));
     match docker.create_volume(&body).await.unwrap_err() {
         Error::Unsupported { what, .. } => {
             assert!(what.contains("ClusterVolumeSpec"), "{what}");
@@ -186,7 +195,7 @@ async fn cluster_volume_without_swarm(docker: Docker, cx: &CaseContext) -> Outco
 
 async fn update_without_swarm(docker: Docker, cx: &CaseContext) -> Outcome {
     let name = volume(&docker, cx, "near").await;
-    match docker.update_volume(&name, 1, &schema::ClusterVolumeSpec::default()).await.unwrap_err() {
+    match docker.update_volume(&name, 1, &ClusterVolumeSpec::default()).await.unwrap_err() {
         Error::Unsupported { .. } => Outcome::Differs("there are no volumes of a cluster"),
         error => {
             assert!(error.is_not_swarm_manager(), "{error:?}");

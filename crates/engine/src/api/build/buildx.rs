@@ -416,5 +416,6 @@ fn auth_config(logins: &[RegistryAuth]) -> Result<Zeroizing<String>, BuildxError
 }
 
 #[cfg(all(test, unix))]
+#[allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 #[path = "buildx_tests.rs"]
 mod tests;

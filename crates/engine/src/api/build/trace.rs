@@ -325,4 +325,5 @@ pub(crate) fn read_line(line: &[u8]) -> Option<BuildUpdate> {
 
 #[cfg(test)]
 #[path = "trace_tests.rs"]
+#[allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests;

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{
-    Docker, Error, LogLine, api::logs::LogStream, decode::timestamp, http::Call,
-};
+use crate::{Docker, Error, LogLine, api::logs::LogStream, decode::timestamp, http::Call};
 
 /// Which part of a log to read.
 #[derive(Clone, Debug, PartialEq, Eq)]

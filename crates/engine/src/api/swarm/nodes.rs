@@ -12,7 +12,7 @@ impl Docker {
         self.json(filters.apply(Call::new(Operation::NodeList, []))).await
     }
 
-    /// Everything of one node; `self` is this engine's own. API: `NodeInspect`.
+    /// Everything of one node. API: `NodeInspect`.
     ///
     /// # Errors
     /// [`Error::is_not_found`] if there is none; [`Error::is_not_swarm_manager`] if the engine manages no swarm;

@@ -55,6 +55,16 @@ fn body(login: &RegistryAuth) -> Result<Zeroizing<Vec<u8>>, serde_json::Error> {
     Ok(json)
 }
 
+/// Engines pass some refusals of registries on as failures of their own, told in words alone.
+fn refusal(error: Error) -> Error {
+    match error {
+        Error::Api { status: 500, message, method, path } if message.contains("status: 401 Unauthorized") => {
+            Error::Api { status: 401, message, method, path }
+        }
+        other => other,
+    }
+}
+
 impl Docker {
     /// Has the engine try a login at its registry. The engine keeps nothing of it. API: `SystemAuth`.
     ///
@@ -67,7 +77,7 @@ impl Docker {
         let body = body(login).map_err(|source| Error::Encode { what: call.what(), source })?;
         let call = call.body("application/json", body.to_vec());
         let what = call.what();
-        let answer = self.call(call).await?;
+        let answer = self.call(call).await.map_err(refusal)?;
         if answer.body.iter().all(u8::is_ascii_whitespace) {
             return Ok(LoginAccepted::default());
         }
@@ -92,6 +102,19 @@ mod tests {
         assert_eq!(sent, expected);
         let call = Call::new(Operation::SystemAuth, []).body("application/json", body.to_vec());
         assert!(!format!("{call:?}").contains("marker"));
+    }
+
+    #[test]
+    fn a_refusal_is_told_from_a_failure() {
+        let error = |message: &str| Error::Api {
+            status: 500,
+            message: message.into(),
+            method: "POST".into(),
+            path: "/auth".into(),
+        };
+        let words = "login attempt to http://127.0.0.1:1/v2/ failed with status: 401 Unauthorized";
+        assert!(refusal(error(words)).is_permission_denied());
+        assert!(!refusal(error("connection refused")).is_permission_denied());
     }
 
     #[test]

@@ -73,7 +73,7 @@ async fn every_kind_of_call(docker: &Docker, raw: &Raw) {
     let mut log = docker.container_logs(&writer, &LogOptions { follow: true, ..LogOptions::default() });
     let mut lines = Vec::new();
     while let Some(batch) = soon(log.next()).await {
-        lines.extend(batch.unwrap().into_iter().map(|line| line.text.to_string()));
+        lines.extend(batch.unwrap().into_iter().map(|line| line.text));
     }
     assert_eq!(lines, ["one", "two", "three"]);
 

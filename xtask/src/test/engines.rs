@@ -10,7 +10,7 @@ use crate::workspace::{Profile, Workspace};
 use crate::{out, process};
 
 /// The run fails when fewer operations than there are were called against a real engine.
-const EVERY_OPERATION: bool = false;
+const EVERY_OPERATION: bool = true;
 
 const OPERATIONS: &str = "crates/engine/operations.txt";
 

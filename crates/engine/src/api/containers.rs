@@ -34,6 +34,11 @@ impl Filters {
         self
     }
 
+    /// How many values there are, of all keys together.
+    pub(crate) fn count(&self) -> usize {
+        self.0.values().map(Vec::len).sum()
+    }
+
     pub(crate) fn apply(&self, call: Call) -> Call {
         if self.0.is_empty() {
             return call;

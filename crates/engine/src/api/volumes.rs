@@ -255,7 +255,8 @@ impl Docker {
     ///
     /// # Errors
     /// [`Error::Unsupported`] without [`PruneVolumes::all`] on an engine of before API 1.42, which would remove volumes
-    /// with names, too; whatever a call may fail with.
+    /// with names, too, and for several filters on Podman, which would remove what fits any of them; whatever a call may
+    /// fail with.
     pub async fn prune_volumes(&self, options: &PruneVolumes) -> Result<VolumesPruned, Error> {
         let engine = self.negotiate().await?;
         let mut filters = options.filters.clone();
@@ -266,8 +267,18 @@ impl Docker {
         } else if !options.all {
             let what = "removing volumes without a name alone".to_owned();
             return Err(Error::Unsupported { what, needs: SPARES_NAMED, engine });
+        } else if filters.count() > 1 && self.is_podman().await? {
+            let what = "removing volumes by several filters on Podman".to_owned();
+            return Err(Error::Unsupported { what, needs: SPARES_NAMED, engine });
         }
         self.json(filters.apply(Call::new(Operation::VolumePrune, []).deadline(Some(SLOW)))).await
+    }
+}
+
+impl Docker {
+    async fn is_podman(&self) -> Result<bool, Error> {
+        let components = self.system_version().await?.components.unwrap_or_default();
+        Ok(components.iter().any(|component| component.name.starts_with("Podman")))
     }
 }
 

@@ -208,6 +208,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         "what fits any of the filters is listed, not what fits all of them",
     ),
     old("volumes::prune_spares_names", "", "volumes with names are pruned like any other"),
+    podman("volumes::prune_by_several", "", "what fits any of the filters is pruned"),
     podman("volumes::prune_spares_names", "", "volumes with names are pruned like any other"),
     old("volumes::update_without_swarm", "", "there are no volumes of a cluster"),
     podman("volumes::update_without_swarm", "", "there are no volumes of a cluster"),

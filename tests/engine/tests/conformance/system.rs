@@ -169,12 +169,16 @@ async fn events_of_volumes(docker: Docker, cx: &CaseContext) -> Outcome {
     Outcome::Pass
 }
 
-/// Engines of old measure one at a time and refuse another meanwhile.
+/// Engines of old measure one at a time and refuse another meanwhile; Podman fails when a container goes away meanwhile.
 async fn measured(docker: &Docker, kinds: &[UsageKind]) -> berth_engine::usage::DataUsage {
     loop {
         match docker.data_usage(kinds).await {
             Ok(usage) => return usage,
-            Err(Error::Api { message, .. }) if message.contains("already running") => tokio::task::yield_now().await,
+            Err(Error::Api { message, .. })
+                if message.contains("already running") || message.contains("no such container") =>
+            {
+                tokio::task::yield_now().await;
+            }
             Err(error) => panic!("{error:?}"),
         }
     }

@@ -18,6 +18,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case!(in_use_is_not_removed),
         case!(force_removes_what_is_gone),
         case!(prune_all),
+        case!(prune_by_several),
         case!(prune_spares_names),
         case!(not_found),
         case!(bad_name),
@@ -141,6 +142,25 @@ async fn prune_all(docker: Docker, cx: &CaseContext) -> Outcome {
     assert_eq!(pruned.removed, [idle.to_string()]);
     docker.inspect_volume(&used).await.unwrap();
     Outcome::Pass
+}
+
+/// What fits one filter alone stays, or the call is not made.
+async fn prune_by_several(docker: Docker, cx: &CaseContext) -> Outcome {
+    let one = volume(&docker, cx, "one").await;
+    let mut options = body(cx, "two");
+    options.labels.insert("b".into(), "2".into());
+    let two = docker.create_volume(&options).await.unwrap().name;
+    let options = PruneVolumes::default().all(true).filters(cx.filters().with("label", "b=2"));
+    let result = docker.prune_volumes(&options).await;
+    docker.inspect_volume(&one).await.unwrap();
+    match result {
+        Ok(pruned) => {
+            assert_eq!(pruned.removed, [two]);
+            Outcome::Pass
+        }
+        Err(Error::Unsupported { .. }) => Outcome::Differs("what fits any of the filters is pruned"),
+        Err(error) => panic!("{error:?}"),
+    }
 }
 
 /// On an engine that would remove volumes with names as well, the call is not made.

@@ -116,6 +116,17 @@ mod tests {
     }
 
     #[test]
+    fn the_fast_reader_takes_a_list_itself() {
+        let mut list = br#"[{"Id":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","Names":["/a"],"Image":"b","ImageID":"sha256:0",
+            "Command":"c","Created":1795473531,"Ports":[{"IP":"::","PrivatePort":80,"PublicPort":8080,"Type":"tcp"}],"Labels":{"x":"y"},
+            "State":"created","Status":"Created","HostConfig":{"NetworkMode":"none"},"SizeRw":5,"SizeRootFs":123456789012,
+            "NetworkSettings":{"Networks":{"none":{"IPAMConfig":null,"GwPriority":0}}},"Mounts":[]}]"#
+            .to_vec();
+        let list: Vec<crate::ContainerSummary> = simd_json::serde::from_slice(&mut list).unwrap();
+        assert_eq!(list.len(), 1);
+    }
+
+    #[test]
     fn does_not_make_up_what_must_be_there() {
         assert!(read::<Thing>(br#"{"name":3}"#, "a test").is_err());
         assert!(read::<Thing>(br#"{"name":"a""#, "a test").is_err());

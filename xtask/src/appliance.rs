@@ -1,533 +1,254 @@
-//! `cargo xtask appliance`: the root tree the bundled engine runs from, built from Debian packages.
+//! `cargo xtask appliance`: what the bundled engine runs from, built from Debian packages. A tree for running it
+//! without a VM; kernel, first root and root image for running it in one; an archive of the same for WSL on demand.
 //!
-//! The tree is kept in a cache under a key made of the recipe and the architecture, so that a changed
-//! recipe is a new tree and an unchanged one is never built twice. A build happens in a sibling folder and
-//! is renamed into place, so a half-built tree is never found under its key.
+//! Two stages. The base (see [`base`]) takes a minute and changes with the recipe. The appliance itself adds the guest
+//! program and takes a second. See `docs/decisions/006-appliance-image.md`.
 
-#![allow(clippy::print_stdout, reason = "a developer command speaks on stdout")]
+mod base;
+mod cache;
+mod command;
+mod cpio;
+mod elf;
+mod error;
+mod guest;
+mod image;
+mod kernel;
+mod manifest;
+mod modules;
+mod packages;
+mod recipe;
+mod tree;
+mod verify;
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs;
-use std::io;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
-/// The recipe's files, in the order in which they enter the digest.
-const RECIPE: [&str; 4] = ["keep.txt", "packages.txt", "strip.txt", "suites.txt"];
-/// Goes into the digest: raise it when this code builds a different tree from the same recipe.
-const BUILDER: &str = "1";
-/// Finished trees kept in the cache besides which older ones are removed.
-const KEPT: usize = 2;
-/// The packages whose versions are shown as the engine's.
-const ENGINE_PACKAGES: [(&str, &str); 7] = [
-    ("buildx", "docker-buildx"),
-    ("compose", "docker-compose"),
-    ("containerd", "containerd"),
-    ("docker-cli", "docker-cli"),
-    ("engine", "docker.io"),
-    ("runc", "runc"),
-    ("slirp4netns", "slirp4netns"),
-];
+use base::{Base, ROOT};
+use cache::Cache;
+use error::{ApplianceError, at};
+use manifest::{MANIFEST, Manifest, sha256_of};
+use recipe::{Architecture, Recipe, hexadecimal};
+use sha2::{Digest as _, Sha256};
+use verify::INITRAMFS;
 
-/// Why there is no appliance.
+use crate::error::Error;
+use crate::setup::{self, Purpose};
+use crate::workspace::Workspace;
+use crate::{out, process};
+
+/// What to build, from the words behind `cargo xtask appliance`.
 #[derive(Debug)]
-pub(crate) enum ApplianceError {
-    /// A command the build needs is not installed.
-    MissingCommand {
-        /// The command.
-        command: &'static str,
-        /// The Debian package that holds it.
-        package: &'static str,
-    },
-    /// Building unpacks packages as their owners, which only root may.
-    NotRoot,
-    /// Reading or writing a file failed.
-    Io {
-        /// What was being done.
-        what: String,
-        /// Why it failed.
-        source: io::Error,
-    },
-    /// A command ran and failed.
-    CommandFailed {
-        /// The command line.
-        command: String,
-        /// The end of what it wrote.
-        output: String,
-    },
-    /// No suite of the recipe could be installed.
-    NoSuite {
-        /// Each suite with the reason.
-        tried: Vec<(String, String)>,
-    },
-    /// The finished tree lacks something it must hold.
-    Incomplete {
-        /// What it lacks.
-        missing: Vec<String>,
-    },
+pub(crate) struct Options {
+    architecture: Architecture,
+    suite: Option<String>,
+    force: bool,
+    verify: bool,
+    tar: bool,
+    /// Only what takes root; how this program calls itself through sudo.
+    base_only: bool,
 }
 
-impl std::fmt::Display for ApplianceError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::MissingCommand { command, package } => {
-                write!(
-                    f,
-                    "the appliance cannot be built: `{command}` is not installed; install it with `apt-get install {package}`"
-                )
-            }
-            Self::NotRoot => f.write_str(
-                "the appliance cannot be built by this user: packages are unpacked with their owners, which only root may; run `sudo -E cargo xtask appliance`",
-            ),
-            Self::Io { what, source } => write!(f, "{what}: {source}"),
-            Self::CommandFailed { command, output } => write!(f, "`{command}` failed:\n{output}"),
-            Self::NoSuite { tried } => {
-                f.write_str("the appliance cannot be built: no suite of assets/appliance/suites.txt could be installed; is the package archive reachable?")?;
-                for (suite, why) in tried {
-                    write!(f, "\n{suite}: {why}")?;
+impl Default for Options {
+    fn default() -> Self {
+        let architecture = Architecture::host();
+        Self { architecture, suite: None, force: false, verify: false, tar: false, base_only: false }
+    }
+}
+
+impl Options {
+    pub(crate) fn parse(words: &[String]) -> Result<Self, Error> {
+        let usage = |problem: String| Error::Usage { problem };
+        let mut options = Self::default();
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let mut value = || words.next().ok_or_else(|| usage(format!("`{word}` has no value")));
+            match word.as_str() {
+                "--arch" => {
+                    let name = value()?;
+                    options.architecture = Architecture::parse(name)
+                        .ok_or_else(|| usage(format!("there is no architecture `{name}`, only amd64 and arm64")))?;
                 }
-                Ok(())
+                "--suite" => options.suite = Some(value()?.clone()),
+                "--force" => options.force = true,
+                "--verify" => options.verify = true,
+                "--tar" => options.tar = true,
+                "--base-only" => options.base_only = true,
+                other => return Err(usage(format!("`{other}` is not understood here"))),
             }
-            Self::Incomplete { missing } => write!(
-                f,
-                "the appliance built but lacks {}; a line of assets/appliance/strip.txt takes too much",
-                missing.join(", ")
-            ),
         }
+        Ok(options)
     }
 }
 
-impl std::error::Error for ApplianceError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Io { source, .. } => Some(source),
-            _ => None,
+/// The appliance of this machine, built when something of it is missing or has changed; `target/appliance` leads there.
+pub(crate) fn ensure(workspace: &Workspace) -> Result<PathBuf, Error> {
+    build(workspace, &Options::default())
+}
+
+/// What the command does.
+pub(crate) fn command(workspace: &Workspace, options: &Options) -> Result<(), Error> {
+    setup::ensure(workspace, &[Purpose::Build, Purpose::Engine])?;
+    if options.base_only {
+        let recipe = read_recipe(workspace, options)?;
+        return ensure_base(workspace, &recipe, options).map(|_| ());
+    }
+    if (options.verify || options.tar) && !command::is_root()? {
+        return Err(ApplianceError::NotRoot.into());
+    }
+    build(workspace, options).map(|_| ())
+}
+
+fn build(workspace: &Workspace, options: &Options) -> Result<PathBuf, Error> {
+    let recipe = read_recipe(workspace, options)?;
+    let cache = Cache::open()?;
+    // To be verified is what is there; `--force` then says how much of it.
+    let replace = options.force && !options.verify;
+    let base = ensure_base(workspace, &recipe, &Options { force: replace, suite: options.suite.clone(), ..*options })?;
+    let guest = guest::build(workspace, options.architecture)?;
+    let appliance = assemble(&cache, &base, &guest)?;
+    let native = options.architecture == Architecture::host();
+    let link = if native { "appliance".to_owned() } else { format!("appliance-{}", options.architecture.debian()) };
+    cache::link(workspace, &link, &appliance)?;
+    cache.prune(&appliance);
+    let manifest = Manifest::read(&appliance.join(MANIFEST))?;
+
+    let work = cache.building("work");
+    let extras = || -> Result<(), Error> {
+        if options.verify {
+            verify::derived(&recipe, &base, &manifest, &guest, &work)?;
+            if options.force {
+                let native = native_base(workspace, options)?;
+                verify::everything(&recipe, &base, native.as_ref(), &work)?;
+            }
+            verify::sizes(&appliance, &manifest, &work)?;
         }
+        if options.tar {
+            fs::create_dir_all(&work).map_err(at(format!("creating {}", work.display())))?;
+            write_tar(&recipe, &base, &guest, &work, &appliance)?;
+        }
+        Ok(())
+    };
+    let done = extras();
+    tree::remove(&work);
+    done?;
+    Ok(appliance)
+}
+
+fn read_recipe(workspace: &Workspace, options: &Options) -> Result<Recipe, ApplianceError> {
+    Recipe::read(&workspace.path("assets/appliance"), options.architecture, options.suite.as_deref())
+}
+
+/// The base, built through sudo when this user may not.
+fn ensure_base(workspace: &Workspace, recipe: &Recipe, options: &Options) -> Result<Base, Error> {
+    let cache = Cache::open()?;
+    let native = native_base(workspace, options)?;
+    match base::ensure(recipe, native.as_ref(), &cache, options.force) {
+        Err(ApplianceError::NotRoot) if process::find("sudo").is_some() => {
+            build_base_as_root(workspace, options)?;
+            Ok(base::ensure(recipe, native.as_ref(), &cache, false)?)
+        }
+        built => Ok(built?),
     }
 }
 
-fn at(what: impl Into<String>) -> impl FnOnce(io::Error) -> ApplianceError {
-    let what = what.into();
-    move |source| ApplianceError::Io { what, source }
-}
-
-/// One installed package.
-#[derive(Default)]
-struct Package {
-    name: String,
-    version: String,
-    architecture: String,
-    sha256: Option<String>,
-}
-
-/// Builds the appliance, or reuses the one the cache holds, and points `target/appliance` at it.
-///
-/// # Errors
-///
-/// Not root, a missing command, no installable suite, a tree that lacks a needed command, or an I/O failure.
-pub(crate) fn build(force: bool) -> Result<PathBuf, ApplianceError> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let recipe_folder = workspace.join("assets/appliance");
-    let recipe = RecipeFiles::read(&recipe_folder)?;
-    let digest = recipe.digest()?;
-    let key = digest.get(..16).unwrap_or(&digest).to_owned();
-    let cache = cache_folder()?.join("appliance");
-    let finished = cache.join(&key);
-
-    if !force && finished.join("manifest.json").is_file() && finished.join("root").is_dir() {
-        println!("appliance: reusing {}", finished.display());
-    } else {
-        require_root()?;
-        require_command("mmdebstrap", "mmdebstrap")?;
-        fs::create_dir_all(&cache).map_err(at(format!("creating {}", cache.display())))?;
-        let building = cache.join(format!(".building-{key}-{}", std::process::id()));
-        let built = build_into(&building, &recipe, &digest).and_then(|()| publish(&building, &finished));
-        if built.is_err() {
-            remove_tree(&building);
-        }
-        built?;
+/// The base for this machine's processor, when the one wanted is for another.
+fn native_base(workspace: &Workspace, options: &Options) -> Result<Option<Base>, Error> {
+    if options.architecture == Architecture::host() {
+        return Ok(None);
     }
-    prune(&cache, &finished);
-    link(&workspace, &finished)?;
+    let options = Options { suite: options.suite.clone(), ..Options::default() };
+    let recipe = read_recipe(workspace, &options)?;
+    ensure_base(workspace, &recipe, &options).map(Some)
+}
+
+/// Unpacking packages as their owners takes root. What comes of it still lands in this user's cache.
+fn build_base_as_root(workspace: &Workspace, options: &Options) -> Result<(), Error> {
+    let this = std::env::current_exe().map_err(Error::file("find", "the running xtask"))?;
+    let mut command = workspace.command("sudo");
+    command.arg("env");
+    for name in ["HOME", "PATH", "BERTH_CACHE", "XDG_CACHE_HOME", "CARGO_TARGET_DIR", "CARGO_MANIFEST_DIR"] {
+        if let Some(value) = std::env::var_os(name) {
+            let mut assignment = std::ffi::OsString::from(format!("{name}="));
+            assignment.push(value);
+            command.arg(assignment);
+        }
+    }
+    command.arg(this).args(["appliance", "--base-only", "--arch", options.architecture.debian()]);
+    command.args(options.force.then_some("--force"));
+    if let Some(suite) = &options.suite {
+        command.args(["--suite", suite]);
+    }
+    out::step("unpacking the engine's packages as root, through sudo");
+    process::run(&mut command)
+}
+
+/// The appliance of a base and a guest program, from the cache when both are the same as ever.
+fn assemble(cache: &Cache, base: &Base, guest: &Path) -> Result<PathBuf, ApplianceError> {
+    let started = Instant::now();
+    let guest_sha256 = sha256_of(guest)?.sha256;
+    let mut identity = Sha256::new();
+    identity.update(base.record.text()?);
+    identity.update(&guest_sha256);
+    let identity = hexadecimal(&identity.finalize());
+    let key = base.folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = format!("{key}-{}", identity.get(..12).unwrap_or(&identity));
+    let finished = cache.path(&name);
+    if finished.join(MANIFEST).is_file() {
+        cache::touch(&finished);
+        out::line(format!("appliance: {} is up to date", finished.display()));
+        return Ok(finished);
+    }
+    let building = cache.building(&name);
+    tree::remove(&building);
+    let built = fill(base, guest, &guest_sha256, &key, &building).and_then(|()| cache.publish(&building, &finished));
+    if built.is_err() {
+        tree::remove(&building);
+    }
+    built?;
+    out::line(format!("appliance: {} in {}", finished.display(), out::duration(started.elapsed())));
     Ok(finished)
 }
 
-struct RecipeFiles {
-    texts: BTreeMap<&'static str, String>,
+fn fill(base: &Base, guest: &Path, guest_sha256: &str, key: &str, folder: &Path) -> Result<(), ApplianceError> {
+    fs::create_dir_all(folder).map_err(at(format!("creating {}", folder.display())))?;
+    let initramfs = folder.join(INITRAMFS);
+    image::initramfs(guest, &base.folder, &initramfs)?;
+    for name in base.record.files.keys().map(String::as_str).chain([ROOT]) {
+        let link = folder.join(name);
+        symlink(Path::new("..").join(key).join(name), &link).map_err(at(format!("linking {}", link.display())))?;
+    }
+    let mut manifest = base.record.clone();
+    manifest.guest_sha256 = Some(guest_sha256.to_owned());
+    manifest.files.extend([base::file(&initramfs)?]);
+    manifest.write(&folder.join(MANIFEST))
 }
 
-impl RecipeFiles {
-    fn read(folder: &Path) -> Result<Self, ApplianceError> {
-        let mut texts = BTreeMap::new();
-        for name in RECIPE {
-            let path = folder.join(name);
-            let text = fs::read_to_string(&path).map_err(at(format!("reading {}", path.display())))?;
-            texts.insert(name, text);
-        }
-        Ok(Self { texts })
-    }
-
-    /// The entries of one list: comments and blank lines are not entries.
-    fn entries(&self, name: &str) -> Vec<&str> {
-        let text = self.texts.get(name).map_or("", String::as_str);
-        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
-    }
-
-    fn digest(&self) -> Result<String, ApplianceError> {
-        let mut input = format!("builder {BUILDER}\narchitecture {}\n", std::env::consts::ARCH);
-        for name in RECIPE {
-            let _ = writeln!(input, "file {name}");
-            for entry in self.entries(name) {
-                let _ = writeln!(input, "{entry}");
-            }
-        }
-        sha256(&input)
-    }
-}
-
-/// Coreutils' `sha256sum` over a text: it is on every machine that has mmdebstrap, and spares a dependency.
-fn sha256(input: &str) -> Result<String, ApplianceError> {
-    use std::io::Write as _;
-    let mut child = Command::new("sha256sum")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(at("starting sha256sum"))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input.as_bytes()).map_err(at("writing to sha256sum"))?;
-    }
-    let output = child.wait_with_output().map_err(at("reading from sha256sum"))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    match text.split_whitespace().next() {
-        Some(digest) if output.status.success() && digest.len() == 64 => Ok(digest.to_owned()),
-        _ => Err(ApplianceError::CommandFailed { command: "sha256sum".to_owned(), output: text.into_owned() }),
-    }
-}
-
-fn cache_folder() -> Result<PathBuf, ApplianceError> {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    variable("BERTH_CACHE")
-        .or_else(|| variable("XDG_CACHE_HOME").map(|folder| folder.join("berth")))
-        .or_else(|| variable("HOME").map(|folder| folder.join(".cache/berth")))
-        .ok_or_else(|| ApplianceError::Io {
-            what: "no cache folder: set BERTH_CACHE, XDG_CACHE_HOME or HOME".to_owned(),
-            source: io::Error::from(io::ErrorKind::NotFound),
-        })
-}
-
-fn require_root() -> Result<(), ApplianceError> {
-    let output = Command::new("id").arg("-u").output().map_err(at("asking who runs this (`id -u`)"))?;
-    if String::from_utf8_lossy(&output.stdout).trim() == "0" { Ok(()) } else { Err(ApplianceError::NotRoot) }
-}
-
-fn require_command(command: &'static str, package: &'static str) -> Result<(), ApplianceError> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    if std::env::split_paths(&path).any(|folder| folder.join(command).is_file()) {
-        Ok(())
-    } else {
-        Err(ApplianceError::MissingCommand { command, package })
-    }
-}
-
-fn build_into(building: &Path, recipe: &RecipeFiles, digest: &str) -> Result<(), ApplianceError> {
-    remove_tree(building);
-    fs::create_dir_all(building).map_err(at(format!("creating {}", building.display())))?;
-    let root = building.join("root");
-    let mut tried = Vec::new();
-    let started = Instant::now();
-    let suite = 'found: {
-        for suite in recipe.entries("suites.txt") {
-            println!("appliance: installing {} packages from {suite}", recipe.entries("packages.txt").len());
-            match install(suite, recipe, &root) {
-                Ok(()) => break 'found suite,
-                Err(ApplianceError::CommandFailed { output, .. }) => {
-                    println!("appliance: {suite} cannot be installed, trying the next suite");
-                    tried.push((suite.to_owned(), output));
-                    remove_tree(&root);
-                }
-                Err(other) => return Err(other),
-            }
-        }
-        return Err(ApplianceError::NoSuite { tried });
-    };
-    let installed = started.elapsed();
-
-    let packages = installed_packages(&root)?;
-    for pattern in recipe.entries("strip.txt") {
-        strip(&root, pattern)?;
-    }
-    for folder in ["dev", "proc", "run", "sys", "tmp", "var"] {
-        let path = root.join(folder);
-        fs::create_dir_all(&path).map_err(at(format!("creating {}", path.display())))?;
-    }
-    let missing: Vec<String> =
-        recipe.entries("keep.txt").into_iter().filter(|path| !root.join(path).exists()).map(str::to_owned).collect();
-    if !missing.is_empty() {
-        return Err(ApplianceError::Incomplete { missing });
-    }
-    let manifest = building.join("manifest.json");
-    fs::write(&manifest, manifest_text(suite, digest, &packages))
-        .map_err(at(format!("writing {}", manifest.display())))?;
-    println!(
-        "appliance: {} packages from {suite} in {:.1} s, {:.1} s in all",
-        packages.len(),
-        installed.as_secs_f64(),
-        started.elapsed().as_secs_f64()
-    );
+fn write_tar(recipe: &Recipe, base: &Base, guest: &Path, work: &Path, appliance: &Path) -> Result<(), ApplianceError> {
+    let output = appliance.join("os.tar");
+    image::wsl_archive(recipe, &base.folder, guest, work, &output)?;
+    let record = sha256_of(&output)?;
+    out::line(format!("appliance: {}: {} bytes, sha256 {}", output.display(), record.size, record.sha256));
     Ok(())
-}
-
-fn install(suite: &str, recipe: &RecipeFiles, root: &Path) -> Result<(), ApplianceError> {
-    let mut command = Command::new("mmdebstrap");
-    command
-        .args(["--quiet", "--variant=minbase", "--mode=root", "--format=directory"])
-        .arg(format!("--include={}", recipe.entries("packages.txt").join(",")))
-        // The lists hold the digests of the packages; they are stripped once the manifest has them.
-        .arg("--skip=cleanup/apt/lists,output/dev")
-        .args(["--aptopt=Acquire::Languages \"none\"", "--aptopt=Acquire::Check-Valid-Until \"false\""])
-        .args(["--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/doc/*"])
-        .args(["--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-exclude=/usr/share/info/*"])
-        .arg(suite)
-        .arg(root)
-        .stdin(Stdio::null());
-    let output = command.output().map_err(at("starting mmdebstrap"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let text = String::from_utf8_lossy(&output.stderr);
-    let lines: Vec<&str> = text.lines().collect();
-    let tail = lines.get(lines.len().saturating_sub(12)..).unwrap_or_default().join("\n");
-    Err(ApplianceError::CommandFailed { command: format!("mmdebstrap … {suite}"), output: tail })
-}
-
-/// The fields of each stanza of a Debian control file; continuation lines are of no use here.
-fn stanzas(text: &str) -> impl Iterator<Item = BTreeMap<&str, &str>> {
-    text.split("\n\n").map(|stanza| {
-        stanza
-            .lines()
-            .filter(|line| !line.starts_with([' ', '\t']))
-            .filter_map(|line| line.split_once(':'))
-            .map(|(name, value)| (name, value.trim()))
-            .collect()
-    })
-}
-
-fn installed_packages(root: &Path) -> Result<Vec<Package>, ApplianceError> {
-    let status = root.join("var/lib/dpkg/status");
-    let text = fs::read_to_string(&status).map_err(at(format!("reading {}", status.display())))?;
-    let digests = archive_digests(&root.join("var/lib/apt/lists"));
-    let mut packages: Vec<Package> = stanzas(&text)
-        .filter_map(|fields| {
-            let name = (*fields.get("Package")?).to_owned();
-            let version = (*fields.get("Version")?).to_owned();
-            let architecture = (*fields.get("Architecture")?).to_owned();
-            let sha256 = digests.get(&(name.clone(), version.clone())).cloned();
-            Some(Package { name, version, architecture, sha256 })
-        })
-        .collect();
-    packages.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(packages)
-}
-
-/// Digests by package and version from whatever plain lists are there; a list that cannot be read only
-/// means fewer digests in the manifest.
-fn archive_digests(lists: &Path) -> BTreeMap<(String, String), String> {
-    let mut digests = BTreeMap::new();
-    for entry in fs::read_dir(lists).into_iter().flatten().flatten() {
-        if !entry.file_name().to_string_lossy().ends_with("_Packages") {
-            continue;
-        }
-        let Ok(text) = fs::read_to_string(entry.path()) else { continue };
-        for fields in stanzas(&text) {
-            if let (Some(name), Some(version), Some(sha256)) =
-                (fields.get("Package"), fields.get("Version"), fields.get("SHA256"))
-            {
-                digests.insert(((*name).to_owned(), (*version).to_owned()), (*sha256).to_owned());
-            }
-        }
-    }
-    digests
-}
-
-fn strip(root: &Path, pattern: &str) -> Result<(), ApplianceError> {
-    let mut matches = vec![root.to_path_buf()];
-    for component in pattern.split('/') {
-        let mut next = Vec::new();
-        for folder in matches {
-            if component.contains('*') {
-                if folder.is_symlink() {
-                    continue;
-                }
-                for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-                    if wildcard(component, &entry.file_name().to_string_lossy()) {
-                        next.push(entry.path());
-                    }
-                }
-            } else {
-                next.push(folder.join(component));
-            }
-        }
-        matches = next;
-    }
-    for path in matches {
-        let Ok(metadata) = path.symlink_metadata() else { continue };
-        let removed = if metadata.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-        removed.map_err(at(format!("removing {}", path.display())))?;
-    }
-    Ok(())
-}
-
-/// Whether `name` is what `pattern` describes, `*` standing for any text.
-fn wildcard(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == name,
-        Some((before, after)) => name.strip_prefix(before).is_some_and(|rest| {
-            rest.char_indices()
-                .map(|(index, _)| index)
-                .chain([rest.len()])
-                .any(|index| rest.get(index..).is_some_and(|tail| wildcard(after, tail)))
-        }),
-    }
-}
-
-fn manifest_text(suite: &str, digest: &str, packages: &[Package]) -> String {
-    let built = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-    let mut text = String::from("{\n  \"format\": 1,\n");
-    let _ = writeln!(text, "  \"suite\": {},", quoted(suite));
-    let _ = writeln!(text, "  \"architecture\": {},", quoted(std::env::consts::ARCH));
-    let _ = writeln!(text, "  \"recipe\": {},", quoted(digest));
-    let _ = writeln!(text, "  \"built\": {built},");
-    text.push_str("  \"versions\": {");
-    let mut first = true;
-    for (label, name) in ENGINE_PACKAGES {
-        if let Some(package) = packages.iter().find(|package| package.name == name) {
-            let _ =
-                write!(text, "{}\n    {}: {}", if first { "" } else { "," }, quoted(label), quoted(&package.version));
-            first = false;
-        }
-    }
-    text.push_str("\n  },\n  \"packages\": [");
-    for (index, package) in packages.iter().enumerate() {
-        let _ = write!(
-            text,
-            "{}\n    {{\"name\": {}, \"version\": {}, \"architecture\": {}, \"sha256\": {}}}",
-            if index == 0 { "" } else { "," },
-            quoted(&package.name),
-            quoted(&package.version),
-            quoted(&package.architecture),
-            package.sha256.as_deref().map_or_else(|| "null".to_owned(), quoted)
-        );
-    }
-    text.push_str("\n  ]\n}\n");
-    text
-}
-
-fn quoted(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => {
-                quoted.push('\\');
-                quoted.push(character);
-            }
-            control if control.is_control() => {
-                let _ = write!(quoted, "\\u{:04x}", u32::from(control));
-            }
-            other => quoted.push(other),
-        }
-    }
-    quoted.push('"');
-    quoted
-}
-
-/// Renames the finished build into place. An older tree under the key is moved aside first: a folder cannot
-/// be renamed over a full one.
-fn publish(building: &Path, finished: &Path) -> Result<(), ApplianceError> {
-    let aside = building.with_extension("replaced");
-    if finished.exists() {
-        fs::rename(finished, &aside).map_err(at(format!("replacing {}", finished.display())))?;
-    }
-    let renamed = fs::rename(building, finished).map_err(at(format!("publishing {}", finished.display())));
-    remove_tree(&aside);
-    renamed
-}
-
-/// Removes older trees and builds whose process is gone. Failing to is no reason to fail a build.
-fn prune(cache: &Path, keep: &Path) {
-    let mut finished = Vec::new();
-    for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with(".building-") {
-            let process = name.trim_end_matches(".replaced").rsplit('-').next().unwrap_or_default();
-            if !Path::new("/proc").join(process).exists() {
-                remove_tree(&entry.path());
-            }
-        } else if let Ok(modified) = entry.path().join("manifest.json").metadata().and_then(|file| file.modified()) {
-            finished.push((entry.path() == keep, modified, entry.path()));
-        }
-    }
-    finished.sort();
-    finished.reverse();
-    for (_, _, path) in finished.into_iter().skip(KEPT) {
-        remove_tree(&path);
-    }
-}
-
-fn remove_tree(path: &Path) {
-    if path.symlink_metadata().is_ok() {
-        let _ = fs::remove_dir_all(path);
-    }
-}
-
-fn link(workspace: &Path, finished: &Path) -> Result<(), ApplianceError> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
-    fs::create_dir_all(&target).map_err(at(format!("creating {}", target.display())))?;
-    let link = target.join("appliance");
-    if fs::read_link(&link).is_ok_and(|current| current == finished) {
-        return Ok(());
-    }
-    let fresh = target.join(format!(".appliance-{}", std::process::id()));
-    let _ = fs::remove_file(&fresh);
-    std::os::unix::fs::symlink(finished, &fresh).map_err(at(format!("linking {}", fresh.display())))?;
-    fs::rename(&fresh, &link).map_err(at(format!("linking {}", link.display())))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{RecipeFiles, quoted, stanzas, wildcard};
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
 
-    #[test]
-    fn a_star_stands_for_any_text() {
-        assert!(wildcard("perl*", "perl5.42"));
-        assert!(wildcard("rc*.d", "rc0.d"));
-        assert!(wildcard("*", "x86_64-linux-gnu"));
-        assert!(!wildcard("rc*.d", "rc.local"));
-        assert!(!wildcard("ctr", "ctr2"));
+    fn parse(words: &[&str]) -> Result<Options, Error> {
+        Options::parse(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
     }
 
     #[test]
-    fn comments_do_not_change_the_key() {
-        let recipe =
-            |text: &str| RecipeFiles { texts: super::RECIPE.into_iter().map(|name| (name, text.to_owned())).collect() };
-        let plain = recipe("one\ntwo\n").digest().unwrap();
-        assert_eq!(plain, recipe("# why\none\n\ntwo\n").digest().unwrap());
-        assert_ne!(plain, recipe("one\n").digest().unwrap());
-        assert_eq!(plain.len(), 64);
-    }
-
-    #[test]
-    fn control_files_are_read_by_stanza() {
-        let text = "Package: a\nVersion: 1:2\nDescription: x\n more: text\n\nPackage: b\n";
-        let all: Vec<_> = stanzas(text).collect();
-        assert_eq!(all[0].get("Version"), Some(&"1:2"));
-        assert!(!all[0].contains_key(" more"));
-        assert_eq!(all[1].get("Package"), Some(&"b"));
-    }
-
-    #[test]
-    fn hostile_text_stays_inside_its_quotes() {
-        assert_eq!(quoted("a\"\n\\"), "\"a\\\"\\u000a\\\\\"");
+    fn a_slip_is_not_taken_for_the_default() {
+        let options = parse(&["--arch", "arm64", "--suite", "trixie", "--verify"]).unwrap();
+        assert_eq!((options.architecture, options.suite.as_deref()), (Architecture::Arm64, Some("trixie")));
+        assert!(options.verify && !options.force && !options.tar);
+        assert!(parse(&["--arch", "mips"]).is_err());
+        assert!(parse(&["--arch"]).is_err());
+        assert!(parse(&["arm64"]).is_err());
     }
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::error::Error;
 use crate::workspace::{Profile, Workspace};
-use crate::{build, out, process, setup};
+use crate::{appliance, build, out, process, setup};
 
 const FOLDER: &str = "tests/bench";
 
@@ -40,10 +40,15 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<(), E
             build::node_modules(workspace, folder)?;
         }
     }
-    if wanted == "engine" {
-        engine_peers(workspace)?;
+    match wanted.as_str() {
+        "engine" => engine_peers(workspace)?,
+        "socket" => {
+            setup::ensure(workspace, &[setup::Purpose::SocketBench])?;
+            bench_program(workspace, "tests/bench/socket")?;
+        }
+        _ => {}
     }
-    let appliance = build::appliance(workspace, false)?;
+    let appliance = appliance::ensure(workspace)?;
     let [berth, guest] = build::COMMAND;
     build::programs(workspace, Profile::Release, &[berth, guest, build::DESKTOP])?;
     // The benchmarks look for the fake engine where the tests have it.
@@ -58,15 +63,21 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<(), E
 /// Builds the program that is our client, bollard and a raw read, and fetches docker-py. The program is a workspace of its
 /// own, so that bollard is in no lock file of ours.
 fn engine_peers(workspace: &Workspace) -> Result<(), Error> {
-    let target = workspace.target("bench");
-    let mut cargo = workspace.cargo();
-    cargo.args(["build", "--release", "--locked"]).current_dir(workspace.path("tests/bench/engine"));
-    process::run(cargo.env("CARGO_TARGET_DIR", &target))?;
+    let target = bench_program(workspace, "tests/bench/engine")?;
     let python = target.join("python");
     if !python.join("bin/python").exists() {
         process::run(workspace.command("python3").args(["-m", "venv"]).arg(&python))?;
     }
     process::run(workspace.command(python.join("bin/pip")).args(["install", "--quiet", DOCKER_PY]))
+}
+
+/// Builds the program of a benchmark that is a workspace of its own, and says into which target folder.
+fn bench_program(workspace: &Workspace, folder: &str) -> Result<PathBuf, Error> {
+    let target = workspace.target("bench");
+    let mut cargo = workspace.cargo();
+    cargo.args(["build", "--release", "--locked"]).current_dir(workspace.path(folder));
+    process::run(cargo.env("CARGO_TARGET_DIR", &target))?;
+    Ok(target)
 }
 
 /// The scripts of the folder; `transport-probe` is a part of `transport` and none of its own.

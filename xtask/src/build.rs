@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
 use crate::workspace::{Profile, Workspace};
-use crate::{appliance, out, process};
+use crate::{out, process};
 
 /// `berth` and the appliance's agent.
 pub(crate) const COMMAND: [&str; 2] = ["berth-cli", "berth-guest"];
@@ -63,35 +63,6 @@ pub(crate) fn ui(workspace: &Workspace) -> Result<(), Error> {
     out::step("building the interface");
     process::run(workspace.command("npm").args(["--prefix", "ui", "run", "build"]))?;
     stamp.write()
-}
-
-/// Builds the appliance, or reuses the one that is there, and says where it is.
-pub(crate) fn appliance(workspace: &Workspace, force: bool) -> Result<PathBuf, Error> {
-    let built = match appliance::build(force) {
-        Err(appliance::ApplianceError::NotRoot) if process::find("sudo").is_some() => {
-            build_as_root(workspace, force)?;
-            appliance::build(false)
-        }
-        built => built,
-    };
-    built.map_err(|error| Error::Appliance { source: error.into() })
-}
-
-/// Unpacking packages as their owners takes root. The tree still lands in this user's cache.
-fn build_as_root(workspace: &Workspace, force: bool) -> Result<(), Error> {
-    let this = std::env::current_exe().map_err(Error::file("find", "the running xtask"))?;
-    let mut command = workspace.command("sudo");
-    command.arg("env");
-    for name in ["HOME", "PATH", "BERTH_CACHE", "XDG_CACHE_HOME", "CARGO_TARGET_DIR", "CARGO_MANIFEST_DIR"] {
-        if let Some(value) = std::env::var_os(name) {
-            let mut assignment = std::ffi::OsString::from(format!("{name}="));
-            assignment.push(value);
-            command.arg(assignment);
-        }
-    }
-    command.arg(this).arg("appliance").args(force.then_some("--force"));
-    out::step("unpacking the engine's packages as root, through sudo");
-    process::run(&mut command)
 }
 
 /// Builds the programs of these packages.

@@ -30,8 +30,9 @@ cargo xtask gen [--check]
     Writes ui/src/wire from crates/wire, or says where they differ.
 cargo xtask tidy
     Checks the rules of ARCHITECTURE.md: who may know whom, sizes, forbidden shapes.
-cargo xtask appliance [--force]
-    Builds the engine's root image.
+cargo xtask appliance [--arch amd64|arm64] [--suite NAME] [--force] [--verify] [--tar]
+    Builds what the engine runs from: tree, kernel, images. --verify builds the images again and compares, with --force
+    from the packages on; --tar adds the archive for WSL.
 cargo xtask crosscheck
     Checks that the crates that run everywhere compile for macOS and Windows. On Debian only.
 cargo xtask bench [NAME] [ARGUMENT...]
@@ -68,7 +69,7 @@ fn dispatch(arguments: &[String]) -> Result<(), Error> {
             false => wire::generate(&workspace),
         },
         "tidy" => flagless(rest).and_then(|()| tidy::tidy(&workspace)),
-        "appliance" => build::appliance(&workspace, flag(rest, "--force")?).map(|_| ()),
+        "appliance" => appliance::command(&workspace, &appliance::Options::parse(rest)?),
         "crosscheck" => flagless(rest).and_then(|()| crosscheck::crosscheck(&workspace)),
         "bench" => bench::bench(&workspace, rest),
         "fuzz" => fuzz::fuzz(&workspace, rest),

@@ -3,11 +3,10 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use crate::build;
 use crate::error::Error;
 use crate::setup::{self, Purpose};
 use crate::workspace::{Profile, Workspace};
-use crate::{out, process};
+use crate::{appliance, build, out, process};
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Options {
@@ -77,7 +76,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<(), Error>
     setup::ensure(workspace, &purposes)?;
     build::node_modules(workspace, "ui")?;
     build::ui(workspace)?;
-    let appliance = if bundled { Some(build::appliance(workspace, false)?) } else { None };
+    let appliance = if bundled { Some(appliance::ensure(workspace)?) } else { None };
     let mut packages = build::COMMAND.to_vec();
     if window {
         packages.push(build::DESKTOP);

@@ -7,11 +7,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::build;
 use crate::error::Error;
 use crate::setup::{self, Purpose};
 use crate::workspace::{Profile, Workspace};
-use crate::{out, process, tidy, wire};
+use crate::{appliance, build, out, process, tidy, wire};
 use engines::{Engines, Record};
 
 /// What can be run alone, in the order in which all of it runs.
@@ -289,7 +288,7 @@ impl Runner<'_> {
         match step {
             Step::UiModules => build::node_modules(self.workspace, "ui"),
             Step::UiBuild => build::ui(self.workspace),
-            Step::Appliance => build::appliance(self.workspace, false).map(|path| self.appliance = Some(path)),
+            Step::Appliance => appliance::ensure(self.workspace).map(|path| self.appliance = Some(path)),
             Step::OldEngine => setup::old_engine(self.workspace).map(|dockerd| self.old_dockerd = Some(dockerd)),
             Step::Programs => {
                 let mut packages = build::COMMAND.to_vec();

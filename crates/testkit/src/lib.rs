@@ -4,11 +4,13 @@
 pub mod daemon;
 pub mod engines;
 pub mod fake;
+pub mod fake_qemu;
 pub mod fault;
 pub mod image;
 pub mod podman;
 pub mod raw;
 pub mod real;
 pub mod registry;
+pub mod registry_container;
 pub mod ssh;
 pub mod tls_engine;

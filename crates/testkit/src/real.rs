@@ -1,5 +1,6 @@
 //! Real engines with a data folder of their own, gone without a trace when dropped.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -34,6 +35,7 @@ pub struct BundledEngine {
     berth: PathBuf,
     data: TempDir,
     socket: PathBuf,
+    environment: Vec<(String, OsString)>,
 }
 
 impl BundledEngine {
@@ -42,12 +44,20 @@ impl BundledEngine {
     /// # Errors
     /// When the program is not built or the engine does not come up; the error holds its output.
     pub fn start() -> Result<Self, Error> {
+        Self::start_with(Vec::new())
+    }
+
+    /// The same with variables of our choice in its environment, and so in that of everything it starts.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(environment: Vec<(String, OsString)>) -> Result<Self, Error> {
         let berth = program("berth", "BERTH_BIN");
         let data = tempfile::Builder::new()
             .prefix("berth-test-")
             .tempdir()
             .map_err(|source| Error::Run { program: "mkdir".into(), source })?;
-        let mut engine = Self { berth, data, socket: PathBuf::new() };
+        let mut engine = Self { berth, data, socket: PathBuf::new(), environment };
         engine.engine("start")?;
         engine.socket = PathBuf::from(engine.engine("socket")?.trim());
         Ok(engine)
@@ -61,6 +71,7 @@ impl BundledEngine {
         let output = Command::new(&self.berth)
             .args(["engine", verb, "--data"])
             .arg(self.data.path())
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .output()
             .map_err(|source| Error::Run { program: self.berth.display().to_string(), source })?;

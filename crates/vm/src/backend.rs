@@ -2,3 +2,5 @@
 
 pub(crate) mod native;
 pub(crate) mod network;
+#[expect(dead_code, unused_imports, reason = "the supervisor starts it in the next commit")]
+pub(crate) mod qemu;

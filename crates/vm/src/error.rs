@@ -1,6 +1,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::appliance::ImageProblem;
 use crate::status::Failure;
 
 /// Why the engine could not be started, stopped or asked. Each text says what happened, why, and what to do.
@@ -23,6 +24,14 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// A file that a machine boots from is not what was built.
+    #[error("{} of the appliance cannot be used: {problem}; {}", path.display(), crate::appliance::FIX)]
+    BadImage {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: ImageProblem,
+    },
     /// A program that belongs to Berth is missing.
     #[error("`{name}` was not found next to {}; reinstall Berth, or run `cargo build`", next_to.display())]
     MissingProgram {
@@ -44,6 +53,20 @@ pub enum Error {
         path: PathBuf,
         /// How long it may be.
         limit: usize,
+    },
+    /// Another program listens where the engine's socket is to be.
+    #[error("{} belongs to {}, which listens on it; end that program, or use another data folder with --data", path.display(), pid.map_or_else(|| "another program".to_owned(), |pid| format!("process {pid}")))]
+    SocketTaken {
+        /// The socket.
+        path: PathBuf,
+        /// The process that listens on it.
+        pid: Option<i32>,
+    },
+    /// Something else is where the engine's socket is to be.
+    #[error("{} is where the engine's socket is to be, and is no socket; move it away", path.display())]
+    NotASocket {
+        /// What is in the way.
+        path: PathBuf,
     },
     /// Another supervisor holds the data folder.
     #[error("the engine of {} is already run by process {}", data.display(), pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string()))]
@@ -115,8 +138,10 @@ impl Error {
     pub(crate) fn fix(&self) -> &'static str {
         match self {
             Self::NeedsRoot => "start it as root (`sudo berth engine start`), or use `--engine URL`",
-            Self::NoAppliance(_) | Self::BadAppliance { .. } => crate::appliance::FIX,
+            Self::NoAppliance(_) | Self::BadAppliance { .. } | Self::BadImage { .. } => crate::appliance::FIX,
             Self::MissingProgram { .. } => "reinstall Berth, or run `cargo build`",
+            Self::SocketTaken { .. } => "end that program, or use another data folder with --data",
+            Self::NotASocket { .. } => "move it away",
             Self::SocketPathTooLong { .. } => "set XDG_RUNTIME_DIR to a shorter folder",
             _ => "look at the log, and start the engine again",
         }

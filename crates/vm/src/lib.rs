@@ -16,10 +16,11 @@ mod lock;
 mod paths;
 mod ping;
 mod ports;
+mod socket;
 mod status;
 mod supervisor;
 
-pub use appliance::{Appliance, Manifest};
+pub use appliance::{Appliance, FileRecord, ImageFile, ImageProblem, Manifest, VmImage};
 pub use control::ControlClient;
 pub use error::Error;
 pub use launch::{start, status, stop};

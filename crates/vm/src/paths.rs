@@ -47,7 +47,7 @@ impl EnginePaths {
         let runtime = runtime.unwrap_or_else(|| PathBuf::from("/run")).join("berth").join(&hash);
         let socket = runtime.join("docker.sock");
         let paths = Self { data, runtime, socket, hash };
-        let longest = paths.control_socket();
+        let longest = paths.dockerd_socket();
         if longest.as_os_str().len() >= SOCKET_PATH_LIMIT {
             return Err(Error::SocketPathTooLong { path: longest, limit: SOCKET_PATH_LIMIT - 1 });
         }
@@ -66,7 +66,7 @@ impl EnginePaths {
         &self.runtime
     }
 
-    /// Where the Docker API is.
+    /// Where the Docker API is, for everyone: the supervisor's socket, behind which is dockerd's own.
     #[must_use]
     pub fn socket(&self) -> &Path {
         &self.socket
@@ -94,8 +94,18 @@ impl EnginePaths {
         self.runtime.join("control.sock")
     }
 
+    /// The part of the runtime folder that the native engine sees.
+    pub(crate) fn guest_runtime(&self) -> PathBuf {
+        self.runtime.join("guest")
+    }
+
+    /// Where the native engine's dockerd listens, for the supervisor alone.
+    pub(crate) fn dockerd_socket(&self) -> PathBuf {
+        self.guest_runtime().join("docker.sock")
+    }
+
     pub(crate) fn ports_socket(&self) -> PathBuf {
-        self.runtime.join("ports.sock")
+        self.guest_runtime().join("ports.sock")
     }
 
     pub(crate) fn lock_file(&self) -> PathBuf {
@@ -124,18 +134,22 @@ impl EnginePaths {
     }
 
     pub(crate) fn create_runtime(&self) -> Result<(), Error> {
-        private_folder(&self.runtime)?;
-        // It may be left from before with another mode.
-        fs::set_permissions(&self.runtime, fs::Permissions::from_mode(0o700))
-            .map_err(Error::file("protect", &self.runtime))
+        for folder in [self.runtime.clone(), self.guest_runtime()] {
+            private_folder(&folder)?;
+            // It may be left from before with another mode.
+            fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).map_err(Error::file("protect", &folder))?;
+        }
+        Ok(())
     }
 
     /// Removes the sockets and their folder. To be called by the supervisor alone, when no guest lives.
     pub(crate) fn remove_runtime(&self) {
-        for name in ["docker.sock", "control.sock", "ports.sock"] {
+        for name in ["docker.sock", "docker.sock.new", "control.sock", "guest/docker.sock", "guest/ports.sock"] {
             let _ = fs::remove_file(self.runtime.join(name));
         }
-        let _ = fs::remove_dir(self.runtime.join("root"));
+        for name in ["guest/root", "guest"] {
+            let _ = fs::remove_dir(self.runtime.join(name));
+        }
         let _ = fs::remove_dir(&self.runtime);
     }
 }
@@ -217,8 +231,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let paths = EnginePaths::with_runtime(&folder.path().join("data"), Some(folder.path().to_path_buf())).unwrap();
         paths.create_runtime().unwrap();
-        assert_eq!(paths.runtime().metadata().unwrap().permissions().mode() & 0o777, 0o700);
-        std::fs::write(paths.control_socket(), "").unwrap();
+        for folder in [paths.runtime(), &paths.guest_runtime()] {
+            assert_eq!(folder.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        }
+        for socket in [paths.control_socket(), paths.dockerd_socket()] {
+            std::fs::write(socket, "").unwrap();
+        }
         paths.remove_runtime();
         assert!(!paths.runtime().exists());
     }

@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::lock::EngineLock;
 use crate::paths::EnginePaths;
 use crate::ports;
+use crate::socket::{EngineSocket, Gate, OpenFiles, Settings};
 use crate::status::{Failure, State, Status};
 use journal::Journal;
 pub(crate) use journal::{forget_state, read_state};
@@ -44,7 +45,11 @@ pub async fn run(paths: EnginePaths, options: RunOptions) -> Result<Status, Erro
     }
     paths.create_data()?;
     let lock = EngineLock::take(&paths)?;
+    let open_files = OpenFiles::raise();
     paths.create_runtime()?;
+    // From the first moment a request waits for the engine instead of failing.
+    let gate = watch::Sender::new(Gate::Starting { stage: State::Preparing.name().to_owned() });
+    let socket = EngineSocket::bind(paths.socket()).await?.serve(gate.subscribe(), Settings::default())?;
 
     let journal = Journal::new(&paths);
     // Before anybody can ask: `Stopped` would be taken for the end.
@@ -58,7 +63,10 @@ pub async fn run(paths: EnginePaths, options: RunOptions) -> Result<Status, Erro
         let _ = stdout.write_all(LISTENING.as_bytes()).and_then(|()| stdout.flush());
     }
 
-    let outcome = prepare_and_run(&paths, &journal, stopping).await;
+    let outcome = prepare_and_run(&paths, &journal, &gate, open_files, stopping).await;
+    let stopped = || Gate::Closed { message: "the engine was stopped; start it with `berth engine start`".to_owned() };
+    gate.send_replace(outcome.as_ref().err().map_or_else(stopped, Gate::failed));
+    socket.close().await;
     paths.remove_runtime();
     // Before the last word: whoever hears it may start the engine again at once.
     drop(lock);
@@ -75,6 +83,8 @@ pub async fn run(paths: EnginePaths, options: RunOptions) -> Result<Status, Erro
 async fn prepare_and_run(
     paths: &EnginePaths,
     journal: &Journal,
+    gate: &watch::Sender<Gate>,
+    open_files: OpenFiles,
     stopping: watch::Receiver<bool>,
 ) -> Result<(), Failure> {
     let prepared = Appliance::find()
@@ -84,7 +94,7 @@ async fn prepare_and_run(
         let cause = text.strip_suffix(&format!("; {fix}")).unwrap_or(&text).to_owned();
         Failure { stage: State::Preparing.name().to_owned(), cause, fix, log: Vec::new() }
     })?;
-    engine::Engine::new(paths, journal, appliance, listener, stopping).run().await
+    engine::Engine::new(paths, journal, gate, appliance, listener, open_files, stopping).run().await
 }
 
 fn stop_on_signals(stop: &watch::Sender<bool>) -> Result<(), Error> {

@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::process;
 
 use Probe::{AnyPath, AnyProgram, PkgConfig, Program};
-use Purpose::{BrowserTests, Build, CrossCheck, Desktop, DesktopTests, Engine, EngineTests};
+use Purpose::{BrowserTests, Build, CrossCheck, CrossGuest, Desktop, DesktopTests, Engine, EngineTests, SocketBench};
 
 /// What a package is for. Nobody has to install what he does not use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,8 +25,12 @@ pub(crate) enum Purpose {
     BrowserTests,
     /// The tests of the desktop window.
     DesktopTests,
+    /// The peer of the engine's socket in its benchmark.
+    SocketBench,
     /// Checking the code for other systems.
     CrossCheck,
+    /// Linking the guest program for the other processor, besides what [`Self::CrossCheck`] has.
+    CrossGuest,
 }
 
 /// How to see that something is there without asking a package manager.
@@ -74,6 +78,12 @@ pub(crate) const PACKAGES: &[Package] = &[
     Package::new(Build, ["build-essential", "gcc", "base-devel"], Program("cc")),
     Package::new(Build, ["pkg-config", "pkgconf-pkg-config", "pkgconf"], Program("pkg-config")),
     Package::new(Engine, ["mmdebstrap", "mmdebstrap", "mmdebstrap"], Program("mmdebstrap")),
+    // The VM's images: file system, kernel modules, and what kernels and modules are compressed with.
+    Package::new(Engine, ["erofs-utils", "erofs-utils", "erofs-utils"], Program("mkfs.erofs")),
+    Package::new(Engine, ["kmod", "kmod", "kmod"], Program("depmod")),
+    Package::new(Engine, ["xz-utils", "xz", "xz"], Program("xz")),
+    Package::new(Engine, ["zstd", "zstd", "zstd"], Program("zstd")),
+    Package::new(Engine, ["qemu-system-x86", "qemu-system-x86-core", "qemu-system-x86"], Program("qemu-system-x86_64")),
     Package::new(Engine, ["slirp4netns", "slirp4netns", "slirp4netns"], Program("slirp4netns")),
     Package::new(Engine, ["iproute2", "iproute", "iproute2"], Program("ip")),
     Package::new(Engine, ["util-linux", "util-linux", "util-linux"], Program("unshare")),
@@ -137,8 +147,11 @@ pub(crate) const PACKAGES: &[Package] = &[
         ["webkit2gtk-driver", "webkit2gtk-driver", "webkit2gtk-4.1"],
         Program("WebKitWebDriver"),
     ),
+    Package::new(SocketBench, ["socat", "socat", "socat"], Program("socat")),
     // Debian's backport of the compiler, the one that comes with the source of its standard library.
     Package::new(CrossCheck, ["rustc-web", "-", "-"], AnyPath(&["/usr/bin/rustc"])),
     Package::new(CrossCheck, ["cargo-web", "-", "-"], AnyPath(&["/usr/bin/cargo"])),
     Package::new(CrossCheck, ["rust-web-src", "-", "-"], AnyPath(&["/usr/src/rustc-1.96.0"])),
+    Package::new(CrossGuest, ["gcc-aarch64-linux-gnu", "-", "-"], Program("aarch64-linux-gnu-gcc")),
+    Package::new(CrossGuest, ["libc6-dev-arm64-cross", "-", "-"], AnyPath(&["/usr/aarch64-linux-gnu/lib/libc.a"])),
 ];

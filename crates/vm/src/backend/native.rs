@@ -16,6 +16,7 @@ use crate::backend::network::DNS;
 use crate::error::Error;
 use crate::lines;
 use crate::paths::EnginePaths;
+use crate::socket::OpenFiles;
 
 const LINE_LIMIT: u64 = 64 << 10;
 /// After its last word the outer process only has cgroups to remove.
@@ -71,7 +72,12 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    pub(crate) fn launch(paths: &EnginePaths, appliance: &Appliance, with_network: bool) -> Result<Self, Error> {
+    pub(crate) fn launch(
+        paths: &EnginePaths,
+        appliance: &Appliance,
+        with_network: bool,
+        open_files: OpenFiles,
+    ) -> Result<Self, Error> {
         let mut command = Command::new(program()?);
         command
             .arg("native")
@@ -80,7 +86,7 @@ impl Guest {
             .arg("--data")
             .arg(paths.data())
             .arg("--runtime")
-            .arg(paths.runtime())
+            .arg(paths.guest_runtime())
             .args(["--cgroup", &paths.cgroup(), "--hostname", "berth"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -89,7 +95,7 @@ impl Guest {
         if with_network {
             command.args(["--dns", DNS]);
         }
-        let mut child = command.spawn().map_err(Error::system("starting berth-guest"))?;
+        let mut child = open_files.lowered(|| command.spawn()).map_err(Error::system("starting berth-guest"))?;
         let (sender, events) = mpsc::channel(64);
         let stdin = child.stdin.take();
         let pid = child.id().unwrap_or_default();

@@ -15,6 +15,7 @@ use crate::backend::network::WayOut;
 use crate::paths::EnginePaths;
 use crate::ping;
 use crate::ports::{NetworkNamespace, Ports};
+use crate::socket::{Gate, OpenFiles, UnixEngine};
 use crate::status::{Failure, State, Versions};
 
 const BOOT_DEADLINE: Duration = Duration::from_secs(30);
@@ -48,8 +49,10 @@ enum Note {
 pub(super) struct Engine<'a> {
     paths: &'a EnginePaths,
     journal: &'a Journal,
+    gate: &'a watch::Sender<Gate>,
     appliance: Appliance,
     listener: Arc<UnixListener>,
+    open_files: OpenFiles,
     stopping: watch::Receiver<bool>,
     way_out: Option<WayOut>,
     relaunches: VecDeque<Instant>,
@@ -97,12 +100,15 @@ impl<'a> Engine<'a> {
     pub(super) fn new(
         paths: &'a EnginePaths,
         journal: &'a Journal,
+        gate: &'a watch::Sender<Gate>,
         appliance: Appliance,
         listener: Arc<UnixListener>,
+        open_files: OpenFiles,
         stopping: watch::Receiver<bool>,
     ) -> Self {
         let way_out = WayOut::find(&appliance);
-        Self { paths, journal, appliance, listener, stopping, way_out, relaunches: VecDeque::new() }
+        let relaunches = VecDeque::new();
+        Self { paths, journal, gate, appliance, listener, open_files, stopping, way_out, relaunches }
     }
 
     /// Keeps the engine running until it is asked to stop, or does not stay up.
@@ -122,8 +128,9 @@ impl<'a> Engine<'a> {
     }
 
     async fn one_life(&mut self) -> Result<End, Failure> {
-        let guest = Guest::launch(self.paths, &self.appliance, self.way_out.is_some())
+        let guest = Guest::launch(self.paths, &self.appliance, self.way_out.is_some(), self.open_files)
             .map_err(|error| self.failure(State::Preparing.name(), error.to_string(), error.fix()))?;
+        self.hold("starting");
         self.journal.enter(State::Booting);
         let (notes, mut told) = mpsc::channel(16);
         let mut life = Life {
@@ -147,6 +154,8 @@ impl<'a> Engine<'a> {
             tokio::select! {
                 _ = stopping.wait_for(|&stop| stop) => {
                     self.journal.enter(State::Stopping);
+                    let message = "the engine is being stopped; start it again with `berth engine start`".to_owned();
+                    self.gate.send_replace(Gate::Closed { message });
                     break End::Asked;
                 }
                 event = life.guest.next() => match event {
@@ -175,6 +184,11 @@ impl<'a> Engine<'a> {
                 break self.give_up(format!("{stage}: {cause}"));
             }
         };
+        match &end {
+            End::Asked => {}
+            End::Crashed(_) => self.hold("being restarted"),
+            End::Failed(failure) => drop(self.gate.send_replace(Gate::failed(failure))),
+        }
         drop(told);
         self.end_life(life).await;
         Ok(end)
@@ -203,6 +217,11 @@ impl<'a> Engine<'a> {
         }
     }
 
+    /// Requests wait from now on.
+    fn hold(&self, stage: &str) {
+        self.gate.send_replace(Gate::Starting { stage: stage.to_owned() });
+    }
+
     fn may_relaunch(&mut self, cause: &str) -> Result<(), Failure> {
         let now = Instant::now();
         self.relaunches.retain(|&at| now.duration_since(at) < RELAUNCH_WINDOW);
@@ -224,8 +243,12 @@ impl<'a> Engine<'a> {
                     life.deadline = Instant::now() + CONNECT_DEADLINE;
                     self.journal.enter(State::Connecting);
                 }
-                ServiceState::Ready => self.ask(life),
+                ServiceState::Ready => {
+                    self.gate.send_replace(Gate::Open(Arc::new(UnixEngine(self.paths.dockerd_socket()))));
+                    self.ask(life);
+                }
                 ServiceState::Exited => {
+                    self.hold("restarting");
                     let how = detail.unwrap_or_else(|| "no reason known".to_owned());
                     life.pinging = None;
                     if life.answers || life.trouble.is_some() {

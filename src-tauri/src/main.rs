@@ -21,10 +21,7 @@ struct Program {
 
 fn main() -> ExitCode {
     let program = Program::parse();
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("BERTH_LOG").unwrap_or_else(|_| "warn".into()))
-        .with_writer(std::io::stderr)
-        .init();
+    berth_app::start_log();
 
     let config = program.arguments.config(Host::Desktop);
     let (app, background) = match tauri::async_runtime::block_on(async { App::start(config) }) {

@@ -1,10 +1,13 @@
 //! The flags that say where Berth keeps its data and which engine it shows, for every program that has them.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use berth_engine::Endpoint;
+use berth_engine::{Endpoint, InvalidEndpoint};
 use berth_wire::Host;
-use clap::Args;
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
+use clap::{Arg, Args, Command};
 
 use crate::app::{Config, EngineChoice};
 
@@ -15,11 +18,26 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Engine that exists already: unix:///path/to.sock or tcp://host:port. Left out: the one Berth brings.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = EndpointParser)]
     engine: Option<Endpoint>,
     /// Do not start the engine Berth brings; the page offers to.
     #[arg(long, conflicts_with = "engine")]
     no_start: bool,
+}
+
+/// Says what is wrong with an address and does not repeat it: people paste addresses with a password in them.
+#[derive(Clone)]
+struct EndpointParser;
+
+impl TypedValueParser for EndpointParser {
+    type Value = Endpoint;
+
+    fn parse_ref(&self, command: &Command, _: Option<&Arg>, value: &OsStr) -> Result<Endpoint, clap::Error> {
+        let refused = |error: InvalidEndpoint| {
+            clap::Error::raw(ErrorKind::ValueValidation, format!("--engine: {error}\n")).with_cmd(command)
+        };
+        value.to_string_lossy().parse().map_err(refused)
+    }
 }
 
 impl Arguments {
@@ -56,6 +74,15 @@ mod tests {
         assert_eq!(engine(&["--engine", socket]), Some(EngineChoice::Adopted(socket.parse().unwrap())));
         assert_eq!(engine(&["--engine", socket, "--no-start"]), None, "there is nothing to start");
         assert_eq!(engine(&["--engine", "ftp://host"]), None, "that is no engine");
+    }
+
+    #[test]
+    fn an_address_that_is_refused_is_not_repeated() {
+        for address in ["tcp://me:marker@host:2375", "marker://host"] {
+            let text = Program::try_parse_from(["berth", "--engine", address]).unwrap_err().to_string();
+            assert!(text.contains("--engine: ") && text.contains("ddress"), "{text}");
+            assert_eq!(text.contains("marker"), address.starts_with("marker"), "{text}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod clock;
 mod commands;
 mod engines;
 mod error;
+mod log;
 mod operations;
 mod project;
 mod queue;
@@ -20,6 +21,7 @@ mod world;
 pub use app::{App, Config, Ctx, EngineChoice, StartError};
 pub use arguments::Arguments;
 pub use error::{AppError, full_text};
+pub use log::start_log;
 pub use router::REQUEST_LIMIT;
 pub use world::World;
 

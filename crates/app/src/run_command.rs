@@ -1,6 +1,7 @@
 //! The `docker run` line that makes the same container.
 
 use berth_engine::model::{ContainerInspect, HealthConfig, HostConfig, RestartPolicy};
+use berth_wire::CommandPiece;
 
 use crate::shell_quote::quote;
 
@@ -17,7 +18,7 @@ pub(crate) fn restart_policy(policy: &RestartPolicy) -> String {
 ///
 /// What the image brought and what was asked for cannot be told apart from outside; values that came from
 /// the image are repeated, which does no harm.
-pub(crate) fn run_command(inspected: &ContainerInspect) -> String {
+pub(crate) fn run_command(inspected: &ContainerInspect) -> Vec<CommandPiece> {
     let mut line = Line::default();
     let (config, host) = (&inspected.config, &inspected.host_config);
     line.flag("--detach", true);
@@ -52,7 +53,7 @@ pub(crate) fn run_command(inspected: &ContainerInspect) -> String {
         }
     }
     for variable in &config.env {
-        line.value("--env", variable);
+        line.variable(variable);
     }
     mounts(&mut line, host);
     networks(&mut line, inspected);
@@ -77,7 +78,7 @@ pub(crate) fn run_command(inspected: &ContainerInspect) -> String {
     for word in &command {
         line.word(word);
     }
-    line.text
+    line.finish()
 }
 
 fn mounts(line: &mut Line, host: &HostConfig) {
@@ -224,12 +225,14 @@ fn health_check(line: &mut Line, health: &HealthConfig) {
 }
 
 struct Line {
+    pieces: Vec<CommandPiece>,
+    /// What is written since the last piece.
     text: String,
 }
 
 impl Default for Line {
     fn default() -> Self {
-        Self { text: "docker run".to_owned() }
+        Self { pieces: Vec::new(), text: "docker run".to_owned() }
     }
 }
 
@@ -251,6 +254,30 @@ impl Line {
             self.flag(name, true);
             self.word(value);
         }
+    }
+
+    /// `NAME=value`, of which the value is nobody's business.
+    fn variable(&mut self, variable: &str) {
+        self.flag("--env", true);
+        let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
+        self.word(name);
+        if variable.contains('=') {
+            self.text.push('=');
+        }
+        if !value.is_empty() {
+            self.end_piece(false);
+            self.text.push_str(&quote(value));
+            self.end_piece(true);
+        }
+    }
+
+    fn end_piece(&mut self, secret: bool) {
+        self.pieces.push(CommandPiece { text: std::mem::take(&mut self.text), secret });
+    }
+
+    fn finish(mut self) -> Vec<CommandPiece> {
+        self.end_piece(false);
+        self.pieces
     }
 
     /// In the largest unit that says it exactly.
@@ -275,9 +302,13 @@ mod tests {
 
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-    fn line(rest: &str) -> String {
+    fn pieces(rest: &str) -> Vec<CommandPiece> {
         let text = format!(r#"{{"Id":"{ID}","Name":"/web",{rest}}}"#);
         run_command(&serde_json::from_str(&text).unwrap())
+    }
+
+    fn line(rest: &str) -> String {
+        pieces(rest).into_iter().map(|piece| piece.text).collect()
     }
 
     #[test]
@@ -293,9 +324,17 @@ mod tests {
         assert_eq!(
             text,
             "docker run --detach --name web --restart on-failure:3 --publish 53:53/udp \
-             --publish 127.0.0.1:8080:80 --env 'A=b c' --volume /data:/var/lib:ro --memory 536870912b --cpus 1.5 \
+             --publish 127.0.0.1:8080:80 --env A='b c' --volume /data:/var/lib:ro --memory 536870912b --cpus 1.5 \
              --entrypoint nginx nginx:1 -g 'daemon off;'"
         );
+    }
+
+    #[test]
+    fn values_of_the_environment_are_pieces_of_their_own() {
+        let pieces = pieces(r#""Config":{"Image":"x","Env":["A=s=1 2","B=","C","D=s"]},"HostConfig":{}"#);
+        let all: Vec<(&str, bool)> = pieces.iter().map(|piece| (piece.text.as_str(), piece.secret)).collect();
+        let begin = ("docker run --detach --name web --env A=", false);
+        assert_eq!(all, [begin, ("'s=1 2'", true), (" --env B= --env C --env D=", false), ("s", true), (" x", false)]);
     }
 
     #[test]

@@ -28,10 +28,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("BERTH_LOG").unwrap_or_else(|_| "warn".into()))
-        .with_writer(std::io::stderr)
-        .init();
+    berth_app::start_log();
     match arguments.command {
         Command::Engine(command) => engine::run(command),
         Command::Serve(command) => serve::run(command),

@@ -4,6 +4,7 @@ pub(crate) mod attach;
 pub mod build;
 pub(crate) mod containers;
 pub mod distribution;
+pub(crate) mod environment;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod files;

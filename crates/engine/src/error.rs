@@ -196,9 +196,25 @@ impl Error {
     }
 
     pub(crate) fn invalid(text: &str, expected: &'static str) -> Self {
-        let text = text.chars().take(64).flat_map(char::escape_debug).collect();
+        let text = without_password(text).chars().take(64).flat_map(char::escape_debug).collect();
         Self::InvalidReference { text, expected }
     }
+}
+
+/// The text without what stands in front of a host: people paste addresses with their password or token in them.
+pub(crate) fn without_password(text: &str) -> String {
+    let scheme = text.find("://").map(|at| at + "://".len());
+    let kept = match (scheme, text.rfind('@')) {
+        (_, None) => return text.to_owned(),
+        (Some(scheme), Some(at)) if scheme <= at => scheme..at,
+        (_, Some(at)) => match text.find(':') {
+            Some(colon) if colon < at => colon + 1..at,
+            _ => return text.to_owned(),
+        },
+    };
+    let mut text = text.to_owned();
+    text.replace_range(kept, "***");
+    text
 }
 
 /// The connection went away, as opposed to the other side talking nonsense.
@@ -265,6 +281,24 @@ mod tests {
         assert_eq!(message(500, " "), "The engine answered 500 without a reason");
         assert_eq!(message(500, r#"{"message":""}"#), r#"{"message":""}"#);
         assert!(message(500, &"word ".repeat(10_000)).chars().count() <= 513);
+    }
+
+    #[test]
+    fn a_password_in_front_of_a_host_is_not_repeated() {
+        let shown = |text: &str| Error::invalid(text, "name").to_string();
+        for (text, expected) in [
+            ("me:marker@host/app", "me:***@host/app"),
+            ("me:mar@ker/1@host:5000/app", "me:***@host:5000/app"),
+            ("https://me:marker@host/v2/", "https://***@host/v2/"),
+            ("https://marker@host", "https://***@host"),
+            ("app:1@sha256:short", "app:***@sha256:short"),
+            ("App@sha256:short", "App@sha256:short"),
+            ("host:5000/App", "host:5000/App"),
+            ("@://", "@://"),
+            ("a:@", "a:***@"),
+        ] {
+            assert_eq!(shown(text), format!("`{expected}` is not a valid name"));
+        }
     }
 
     #[test]

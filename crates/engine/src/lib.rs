@@ -32,6 +32,7 @@ pub use api::containers::{
     Change, ChangeKind, Changed, ContainerExit, CreateContainer, CreatedContainer, Filters, ListContainers,
     ProcessList, PrunedContainers, RemoveContainer, StopContainer, TerminalSize, WaitCondition,
 };
+pub use api::environment::Environment;
 pub use api::events::{Event, EventKind, EventOptions};
 pub use api::exec::{ExecId, ExecOptions, ExecProcess, ExecSession, ExecState};
 pub use api::files::{FileKind, PathStat, UploadArchive};

@@ -1,5 +1,7 @@
 //! The one list of commands, and the requests that have no better home.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
@@ -85,8 +87,8 @@ pub enum CommandKind {
     stream,
 }
 
-/// One call, as both transports carry it.
-#[derive(Clone, Debug, Deserialize, Serialize, TS)]
+/// One call, as both transports carry it. `Debug` leaves out what it asks: that may be a password.
+#[derive(Clone, Deserialize, Serialize, TS)]
 #[serde(deny_unknown_fields)]
 pub struct RpcRequest {
     /// Name of a command in the list.
@@ -100,6 +102,16 @@ pub struct RpcRequest {
     #[serde(default, rename = "requestId", skip_serializing_if = "Option::is_none")]
     #[ts(optional)]
     pub request_id: Option<RequestId>,
+}
+
+impl fmt::Debug for RpcRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RpcRequest")
+            .field("cmd", &self.cmd)
+            .field("client", &self.client)
+            .field("request_id", &self.request_id)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Asks what this Berth is.

@@ -1,6 +1,7 @@
 //! Containers as rows and in detail. Engine API: `ContainerList`, `ContainerInspect`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
@@ -131,17 +132,40 @@ pub struct ContainerDetail {
     pub health_log: Vec<HealthProbe>,
     /// Why it ended, in words, for a container that is not running.
     pub exit_explained: Option<String>,
-    /// A `docker run` line that makes the same container, quoted for a POSIX shell.
-    pub run_command: String,
+    /// A `docker run` line that makes the same container, quoted for a POSIX shell: these pieces, with nothing between
+    /// them. The values of its environment are masked like those above.
+    pub run_command: Vec<CommandPiece>,
 }
 
-/// One environment variable.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+/// One environment variable. `Debug` leaves its value out.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs)]
 pub struct EnvVariable {
     pub name: String,
     pub value: String,
+}
+
+impl fmt::Debug for EnvVariable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnvVariable").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// A piece of a command line. `Debug` leaves out what is secret.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct CommandPiece {
+    /// Its text, as a shell reads it.
+    pub text: String,
+    /// It is shown only to whoever asks for it.
+    pub secret: bool,
+}
+
+impl fmt::Debug for CommandPiece {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.secret { f.write_str("***") } else { self.text.fmt(f) }
+    }
 }
 
 /// One mount.
@@ -194,4 +218,18 @@ pub struct HealthProbe {
     pub exit_code: i32,
     /// What it printed, cut to 4 KiB.
     pub output: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_masked_does_not_print() {
+        let variable = EnvVariable { name: "PASSWORD".to_owned(), value: "marker".to_owned() };
+        let piece = |secret| CommandPiece { text: "marker".to_owned(), secret };
+        let printed = format!("{variable:?} {:?}", piece(true));
+        assert_eq!(printed, r#"EnvVariable { name: "PASSWORD", .. } ***"#);
+        assert_eq!(format!("{:?}", piece(false)), r#""marker""#);
+    }
 }

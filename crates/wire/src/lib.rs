@@ -17,8 +17,8 @@ mod world;
 
 pub use commands::{Command, CommandKind, RpcRequest};
 pub use container::{
-    ContainerDetail, ContainerRow, ContainerState, EnvVariable, Health, HealthProbe, LimitsDetail, MountDetail,
-    NetworkDetail, PortRow,
+    CommandPiece, ContainerDetail, ContainerRow, ContainerState, EnvVariable, Health, HealthProbe, LimitsDetail,
+    MountDetail, NetworkDetail, PortRow,
 };
 pub use engine::{EngineKind, EngineRow, EngineStage, EngineState};
 pub use error::{Code, WireError};

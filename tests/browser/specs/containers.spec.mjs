@@ -93,6 +93,21 @@ test("hostile names and labels stay text", async ({ berth, engine }) => {
   expect(await berth.locator("img[src=x]").count()).toBe(0);
 });
 
+test("what is in the environment is shown only to who asks", async ({ berth, engine }) => {
+  await engine.container("web", ["sleep", "600"], { Env: ["SECRET=marker 1"] });
+  await row(berth, "web").click();
+  await berth.getByTestId("tab-overview").click();
+  const detail = berth.getByTestId("detail");
+  await expect(detail).toContainText("--env SECRET=••••••••");
+  await expect(detail).not.toContainText("marker");
+  await detail.getByRole("button", { name: "Show the value of SECRET" }).click();
+  await expect(detail.getByText("marker 1")).toHaveCount(1);
+  await detail.getByRole("button", { name: "Show the values in the command" }).click();
+  await expect(detail).toContainText("--env SECRET='marker 1'");
+  await detail.getByRole("button", { name: "Hide the values in the command" }).click();
+  await expect(detail).toContainText("--env SECRET=••••••••");
+});
+
 test("every state of the page is accessible", async ({ berth, engine }) => {
   const scan = async (what) => {
     const { violations } = await new AxeBuilder({ page: berth }).analyze();

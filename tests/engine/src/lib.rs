@@ -1,4 +1,6 @@
-//! What the test programs share: the record of operations that were called against a real engine.
+//! What the test programs share: the record of operations that were called against a real engine, and a page.
+
+pub mod page;
 
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;

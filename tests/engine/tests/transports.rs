@@ -291,8 +291,10 @@ async fn ssh_that_is_refused_says_why() {
             assert_eq!(error.is_permission_denied(), denied, "{words}");
         }
     }
-    let port = bare.port();
-    drop(bare);
+    // Bound and never listened on: it refuses for certain, while a server that is ending may still take a connection.
+    let silent = tokio::net::TcpSocket::new_v4().unwrap();
+    silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = silent.local_addr().unwrap().port();
     let endpoint = Endpoint::Ssh { user: None, host: "127.0.0.1".to_owned(), port: Some(port) };
     let error = Docker::with_options(endpoint, options(&nobody, Guest::Welcome)).ping().await.unwrap_err();
     assert!(error.is_unreachable() && error.explanation().unwrap().contains("Connection refused"), "{error:?}");

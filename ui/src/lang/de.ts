@@ -291,6 +291,8 @@ export const de: Text = {
     healthBad: (code) => `fehlgeschlagen mit ${String(code)}`,
     runCommand: 'Gleichwertiger Befehl',
     copyRun: 'Befehl kopieren',
+    revealRun: 'Werte im Befehl zeigen',
+    hideRun: 'Werte im Befehl verbergen',
     inspectFailed: 'Die Details konnten nicht gelesen werden.',
   },
 

@@ -289,6 +289,8 @@ export const en = {
     healthBad: (code: number): string => `failed with ${String(code)}`,
     runCommand: 'Equivalent command',
     copyRun: 'Copy command',
+    revealRun: 'Show the values in the command',
+    hideRun: 'Hide the values in the command',
     inspectFailed: 'The details could not be read.',
   },
 

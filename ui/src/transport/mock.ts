@@ -302,7 +302,17 @@ export class MockCarrier implements Carrier {
         row.exitCode === 137
           ? 'It was killed with SIGKILL. The kernel does this when memory runs out; `docker kill` and a stop that takes too long do it as well.'
           : null,
-      runCommand: `docker run -d --name ${row.name} --restart unless-stopped -p 3000:3000 -e NODE_ENV=production -v /home/sam/code/shop/api:/app --memory 512m --cpus 1.5 ${row.image} ${row.command}`,
+      runCommand: [
+        {
+          text: `docker run -d --name ${row.name} --restart unless-stopped -p 3000:3000 -e STRIPE_KEY=`,
+          secret: false,
+        },
+        { text: 'sk_test_51H8xk2', secret: true },
+        {
+          text: ` -v /home/sam/code/shop/api:/app --memory 512m --cpus 1.5 ${row.image} ${row.command}`,
+          secret: false,
+        },
+      ],
     }
   }
 }

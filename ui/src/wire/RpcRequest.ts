@@ -3,7 +3,7 @@ import type { ClientId } from "./ClientId";
 import type { RequestId } from "./RequestId";
 
 /**
- * One call, as both transports carry it.
+ * One call, as both transports carry it. `Debug` leaves out what it asks: that may be a password.
  */
 export type RpcRequest = { 
 /**

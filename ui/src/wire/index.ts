@@ -5,6 +5,7 @@ export type { AboutReq } from "./AboutReq";
 export type { Ack } from "./Ack";
 export type { ClientId } from "./ClientId";
 export type { Code } from "./Code";
+export type { CommandPiece } from "./CommandPiece";
 export type { ContainerDetail } from "./ContainerDetail";
 export type { ContainerId } from "./ContainerId";
 export type { ContainerInspectReq } from "./ContainerInspectReq";

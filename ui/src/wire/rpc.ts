@@ -57,7 +57,7 @@ export const MUTATING: ReadonlySet<keyof Rpc> = new Set<keyof Rpc>([
   "settings_write",
 ]);
 
-export const WIRE = "1240b9ccfbbf5c10";
+export const WIRE = "4ec1a9dce0bb2928";
 
 export const LOG_STDERR = 1;
 export const LOG_CUT = 2;

@@ -1,5 +1,7 @@
 //! The log of one container, as one stream that outlives restarts of the container and of the engine.
 
+mod resume;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use crate::clock::now_milliseconds;
 use crate::engines::Engine;
 use crate::error::engine_error;
 use crate::queue::DropOldestWithGap;
+use resume::Resume;
 
 type View = tokio::sync::watch::Receiver<Arc<Snapshot>>;
 
@@ -35,20 +38,22 @@ async fn read(engine: &Engine, request: &LogsOpenReq, queue: &DropOldestWithGap,
     let mut view = engine.store.subscribe();
     let mut options =
         LogOptions { follow: request.follow, tail: Some(request.tail), timestamps: true, ..LogOptions::default() };
+    let mut resume = Resume::new();
     let mut pause = RETRY;
     loop {
-        let since = options.since;
-        let run = match read_one_run(engine, &reference, &mut options, queue, wake).await {
+        options.since = resume.begin();
+        if options.since.is_some() {
+            // What comes later must not be cut off by the tail of the beginning.
+            options.tail = None;
+        }
+        let seen = resume.seen();
+        let run = match read_one_run(engine, &reference, &mut options, &mut resume, queue, wake).await {
             Ok(_) if !request.follow => return FrameBody::End,
             Ok(started) => Some(started),
             Err(error) if error.is_not_found() => return FrameBody::End,
             Err(error) if error.is_unreachable() || error.is_retryable() => None,
             Err(error) => return FrameBody::Failed(engine_error("The log could not be read", &error)),
         };
-        if options.since.is_some() {
-            // What comes later must not be cut off by the tail of the beginning.
-            options.tail = None;
-        }
         let note = match run {
             Some(started) => {
                 if !started_again(&mut view, id, started).await {
@@ -57,7 +62,7 @@ async fn read(engine: &Engine, request: &LogsOpenReq, queue: &DropOldestWithGap,
                 "the container was started again"
             }
             None => {
-                if options.since != since {
+                if resume.seen() != seen {
                     pause = RETRY;
                 }
                 // The stream may break before the watch notices that the engine is gone, or the engine may live and
@@ -74,7 +79,7 @@ async fn read(engine: &Engine, request: &LogsOpenReq, queue: &DropOldestWithGap,
                 "the engine answers again"
             }
         };
-        queue.push([LogLine(now_milliseconds(), log_flags::NOTE, note.to_owned())]);
+        queue.push([note_line(note)]);
         wake.notify_waiters();
     }
 }
@@ -84,6 +89,7 @@ async fn read_one_run(
     engine: &Engine,
     reference: &ContainerRef,
     options: &mut LogOptions,
+    resume: &mut Resume,
     queue: &DropOldestWithGap,
     wake: &Notify,
 ) -> Result<Option<f64>, berth_engine::Error> {
@@ -92,12 +98,13 @@ async fn read_one_run(
     let lines = engine.docker.container_logs(reference, options);
     let mut lines = std::pin::pin!(lines);
     while let Some(batch) = lines.next().await {
-        let batch = batch?;
-        // The newest, not the last: the times of the two outputs interleave.
-        if let Some(nanos) = batch.iter().filter_map(|line| line.nanos).max() {
-            options.since = options.since.max(Some(nanos.saturating_add(1)));
+        let news = resume.sift(batch?);
+        if news.may_repeat {
+            queue.push([note_line(
+                "more came before the break than is remembered: lines may appear twice from here on",
+            )]);
         }
-        queue.push(batch.into_iter().map(wire_line));
+        queue.push(news.lines.into_iter().map(wire_line));
         wake.notify_waiters();
         queue.wait_for_reader().await;
     }
@@ -130,6 +137,10 @@ async fn wait_for_container(view: &mut View, id: &str, wanted: impl Fn(&Containe
         })
         .await;
     waited.is_ok() && found
+}
+
+fn note_line(text: &str) -> LogLine {
+    LogLine(now_milliseconds(), log_flags::NOTE, text.to_owned())
 }
 
 fn wire_line(line: berth_engine::LogLine) -> LogLine {

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use crate::{
-    ApiVersion, ContainerId, ContainerRef, Docker, Error,
+    ApiVersion, ContainerId, ContainerRef, Docker, Environment, Error,
     api::{
         attach::Attached,
         containers::TerminalSize,
@@ -56,7 +56,7 @@ options! {
         /// The program and its arguments.
         pub command: Vec<String>,
         /// More of its environment, as `NAME=value`. Since API 1.25.
-        pub env: Vec<String>,
+        pub env: Environment,
         /// User, as `user`, `user:group` or by number; that of the container if empty.
         pub user: String,
         /// Working directory; that of the container if empty. Since API 1.35.

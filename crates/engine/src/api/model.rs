@@ -7,12 +7,12 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Deserializer, de::Visitor};
 
-mod readers;
+pub(crate) mod readers;
 
 use readers::{bindings, keys, network_names, words};
 
 use crate::{
-    ContainerId,
+    ContainerId, Environment,
     decode::timestamp::{millis, millis_of_seconds},
 };
 
@@ -329,7 +329,7 @@ model! {
         /// Its standard input is kept open.
         pub open_stdin: bool,
         /// Environment as `NAME=value`.
-        pub env: Vec<String>,
+        pub env: Environment,
         /// The image as it was asked for.
         pub image: String,
         /// Working directory.

@@ -7,7 +7,7 @@ use http::HeaderValue;
 use serde::Serialize;
 
 use crate::{
-    ApiVersion, Docker, Error, Filters, RequestBody,
+    ApiVersion, Docker, Environment, Error, Filters, RequestBody,
     api::{
         options::options,
         progress::{self, TransferEvent},
@@ -42,7 +42,7 @@ model! {
         /// What it mounts.
         pub mounts: Vec<PluginMount>,
         /// Its environment as `NAME=value`, which may hold secrets.
-        pub env: Vec<String>,
+        pub env: Environment,
         /// Its arguments.
         pub args: Vec<String>,
         /// Devices it uses.

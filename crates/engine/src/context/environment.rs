@@ -1,9 +1,11 @@
 //! The variables that the `docker` command reads.
 
-use std::{env, ffi::OsString, path::PathBuf};
+use std::{env, ffi::OsString, fmt, path::PathBuf};
+
+use crate::error::without_password;
 
 /// `DOCKER_HOST` and its like. An empty variable counts as none, as for `docker`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DockerEnvironment {
     /// `DOCKER_HOST`: an address that counts before every context.
@@ -40,5 +42,18 @@ impl DockerEnvironment {
             cert_path: value("DOCKER_CERT_PATH").map(PathBuf::from),
             config: value("DOCKER_CONFIG").map(PathBuf::from),
         }
+    }
+}
+
+impl fmt::Debug for DockerEnvironment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DockerEnvironment")
+            .field("host", &self.host.as_deref().map(without_password))
+            .field("context", &self.context)
+            .field("tls", &self.tls)
+            .field("tls_verify", &self.tls_verify)
+            .field("cert_path", &self.cert_path)
+            .field("config", &self.config)
+            .finish()
     }
 }

@@ -200,9 +200,15 @@ fn is_absent(said: &str) -> bool {
 
 /// The helper's own words, unless they could hold a secret.
 fn excerpt(said: &str, secret: Option<&Secret>) -> String {
-    let leaks = secret.is_some_and(|secret| said.contains(secret.expose())) || said.contains("\"Secret\"");
+    let leaks = secret.is_some_and(|secret| repeats(said, secret.expose())) || said.contains("\"Secret\"");
     let words: String = said.trim().chars().filter(|c| !c.is_control()).take(EXCERPT).collect();
     if leaks || words.is_empty() { "it gave no reason".to_owned() } else { words }
+}
+
+/// Whether a part of the secret is in it. Helpers see it as JSON, where it need not look as it was typed.
+fn repeats(said: &str, secret: &str) -> bool {
+    let mut parts = secret.split(|c: char| !c.is_ascii_alphanumeric()).filter(|part| part.len() >= 4);
+    said.contains(secret) || parts.any(|part| said.contains(part))
 }
 
 #[cfg(windows)]

@@ -95,13 +95,54 @@ fn is_socket(_: &fs::Metadata) -> bool {
 fn denied(path: &Path) -> String {
     let shown = path.display();
     let folder = path.ancestors().skip(1).find(|folder| fs::read_dir(folder).is_ok());
-    // The socket itself can be seen, so that only its own permissions are in the way.
-    if fs::metadata(path).is_ok() || folder == path.parent() {
-        return format!(
-            "This user may not use {shown}; a member of the group that owns it may, for most engines the group `docker`"
-        );
+    match fs::metadata(path) {
+        Ok(found) => format!("This user may not use {shown}; {}", who_may(&found)),
+        // The folder can be read, so that only the socket's own permissions are in the way.
+        Err(_) if folder == path.parent() => {
+            format!("This user may not use {shown}; ask whoever runs the engine for access")
+        }
+        Err(_) => format!("This user may not enter the folder of {shown}; ask whoever runs the engine for access"),
     }
-    format!("This user may not enter the folder of {shown}; ask whoever runs the engine for access")
+}
+
+/// Who may use a socket, and how to become one of them.
+#[cfg(unix)]
+fn who_may(found: &fs::Metadata) -> String {
+    use std::os::unix::fs::MetadataExt as _;
+    const GROUP_MAY: u32 = 0o060;
+    if found.mode() & GROUP_MAY == GROUP_MAY && found.gid() != 0 {
+        let group = name_of(found.gid(), Path::new("/etc/group")).map_or_else(
+            || format!("of the group with the number {}", found.gid()),
+            |name| format!("of the group `{name}`, which `sudo usermod -aG {name} $USER` makes of this one"),
+        );
+        return format!("a member {group} may, from its next login on");
+    }
+    let owner = name_of(found.uid(), Path::new("/etc/passwd"))
+        .map_or_else(|| format!("with the number {}", found.uid()), |name| format!("`{name}`"));
+    format!(
+        "only the user {owner} may: run this as that user, or have the engine give its socket to a group, for most \
+         engines the group `docker`"
+    )
+}
+
+#[cfg(not(unix))]
+fn who_may(_: &fs::Metadata) -> String {
+    "ask whoever runs the engine for access".to_owned()
+}
+
+/// What `/etc/passwd` or `/etc/group` calls a user or a group.
+#[cfg(unix)]
+fn name_of(number: u32, table: &Path) -> Option<String> {
+    use std::io::{BufRead as _, Read as _};
+    // Where there are more, the number has to do.
+    const LIMIT: u64 = 1024 * 1024;
+    let plain = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    let lines = io::BufReader::new(fs::File::open(table).ok()?.take(LIMIT)).lines();
+    lines.map_while(Result::ok).find_map(|line| {
+        let mut fields = line.split(':');
+        let (name, third) = (fields.next()?, fields.nth(1)?);
+        (third.parse() == Ok(number) && plain(name)).then(|| name.to_owned())
+    })
 }
 
 fn missing(path: &Path, found: &io::Error) -> Option<String> {
@@ -183,12 +224,30 @@ mod tests {
     }
 
     #[test]
-    fn a_denial_says_whose_it_is() {
+    fn a_denial_says_who_may_and_how_to_become_one() {
+        use std::os::unix::fs::{PermissionsExt as _, chown};
         // As root nothing is denied: the kind is given instead.
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
         let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        let words = explain(&Endpoint::Unix(path), &ErrorKind::PermissionDenied.into()).unwrap();
-        assert!(words.contains("the group `docker`"), "{words}");
+        let said = |mode: u32| {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            explain(&Endpoint::Unix(path.clone()), &ErrorKind::PermissionDenied.into()).unwrap()
+        };
+        assert!(said(0o600).contains("only the user `"), "{}", said(0o600));
+        if chown(&path, None, Some(54_321)).is_ok() {
+            assert!(said(0o660).contains("of the group with the number 54321 may"), "{}", said(0o660));
+            assert!(said(0o640).contains("only the user `root` may"), "{}", said(0o640));
+        }
+    }
+
+    #[test]
+    fn names_are_read_from_tables_of_any_content() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = "# none\n::\nroot:x:0:\n$(reboot):x:7:\ndocker:x:998:me,you\nnumber:x:many:\n\u{ff}:x";
+        fs::write(file.path(), text).unwrap();
+        let name = |number| name_of(number, file.path());
+        assert_eq!((name(998).as_deref(), name(0).as_deref()), (Some("docker"), Some("root")));
+        assert_eq!((name(7), name(1)), (None, None));
     }
 }

@@ -37,8 +37,9 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
+/// With a layer that no other case has below all others; see [`crate::images::image`].
 fn dockerfile(cx: &CaseContext, rest: &str) -> String {
-    format!("FROM busybox:test AS base\nLABEL {}\n{rest}", cx.label())
+    format!("FROM busybox:test AS base\nLABEL {}\nRUN echo {} > /tmp/name\n{rest}", cx.label(), cx.name("of"))
 }
 
 async fn run(events: impl Stream<Item = Result<BuildEvent, Error>>) -> (Vec<BuildEvent>, Option<Error>) {
@@ -86,7 +87,7 @@ async fn classic(docker: Docker, cx: &CaseContext) -> Outcome {
         .iter()
         .filter_map(|e| if let BuildEvent::Step { number, of, .. } = e { Some((*number, *of)) } else { None })
         .collect();
-    assert_eq!(steps, [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]);
+    assert_eq!(steps, [(1, 6), (2, 6), (3, 6), (4, 6), (5, 6), (6, 6)]);
     assert!(has_output(&events, "hello"), "{events:?}");
     let id = events.iter().find_map(|e| if let BuildEvent::Image(id) = e { Some(id.as_str()) } else { None }).unwrap();
     let seen = docker.inspect_image(&reference(&cx.name("built")), &InspectImage::default()).await.unwrap();

@@ -14,6 +14,7 @@ use berth_engine::registry::{RegistryAuth, Secret};
 use berth_engine::{Docker, Error, Filters, schema};
 use berth_testkit::engines::EngineKind;
 use berth_testkit::raw::encode;
+use berth_testkit::registry_container;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
 
@@ -72,8 +73,7 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-pub(crate) const PASSWORD: &str = "marker-password";
-const HASH: &str = "$2y$05$abcdefghijklmnopqrstuut9j0GMZ2KScR4ZS6uC.V6iEOHi0Zz5W";
+pub(crate) const PASSWORD: &str = registry_container::LOGIN.1;
 
 pub(crate) fn reference(text: &str) -> ImageReference {
     text.parse().unwrap()
@@ -90,10 +90,12 @@ pub(crate) fn tar(files: &[(&str, &str)]) -> Vec<u8> {
     output.stdout
 }
 
-/// An image of its own, not of any other case: named `prefix` and tagged `1`, with the case's label.
+/// An image with a layer that no other case has: named `prefix` and tagged `1`, with the case's label.
+///
+/// Podman 4 loses a layer that two images share while one of them is being removed, so that what is committed or built in
+/// a case must stand on such a layer.
 pub(crate) async fn image(cx: &CaseContext, prefix: &str) -> ImageReference {
     let name = format!("{}:1", cx.name(prefix));
-    // A layer of its own: Podman 4 loses one that two images share while the other of them is removed.
     let script = format!("echo {name} > /tmp/name");
     let container = cx.running(&format!("made-{prefix}"), &["sh", "-c", &script], json!({})).await;
     cx.raw().post(&format!("/containers/{container}/wait"), &Value::Null).await.unwrap();
@@ -108,44 +110,18 @@ pub(crate) async fn image(cx: &CaseContext, prefix: &str) -> ImageReference {
 
 /// A registry that the engine reaches, as `127.0.0.1:port`: a container on the engine's own network.
 pub(crate) async fn registry(cx: &CaseContext, login: bool) -> String {
-    let raw = cx.raw();
-    if raw.get("/images/registry:test/json").await.is_err() {
-        let folder = tempfile::tempdir().unwrap();
-        let auth = "auth: {htpasswd: {realm: test, path: /htpasswd}}\n";
-        let config =
-            "version: 0.1\nlog: {level: info}\nstorage: {filesystem: {rootdirectory: /data}}\nhttp: {addr: 'x'}\n";
-        std::fs::write(folder.path().join("open.yml"), config).unwrap();
-        std::fs::write(folder.path().join("closed.yml"), format!("{config}{auth}")).unwrap();
-        std::fs::write(folder.path().join("htpasswd"), format!("me:{HASH}\n")).unwrap();
-        let libraries = ["usr/bin/docker-registry", "lib64/ld-linux-x86-64.so.2", "lib/x86_64-linux-gnu/libc.so.6"];
-        let mut command = Command::new("tar");
-        command.args(["--numeric-owner", "-h", "-c", "-C", "/"]).args(libraries).arg("-C").arg(folder.path()).arg(".");
-        raw.import_image("registry", "test", command.output().unwrap().stdout).await.unwrap();
-    }
+    registry_container::import(cx.socket()).await.unwrap();
     // Ports that the kernel gives away for nothing else; the engine's network is its own.
     let digits = u32::from_str_radix(cx.name("x").trim_start_matches("x-"), 16).unwrap();
     let host = format!("127.0.0.1:{}", 10_000 + digits % 20_000);
-    let file = if login { "/closed.yml" } else { "/open.yml" };
-    let extra = json!({
-        "Image": "registry:test", "Env": [format!("REGISTRY_HTTP_ADDR={host}")],
-        "HostConfig": { "NetworkMode": "host" },
-    });
-    let container = cx.running("registry", &["/usr/bin/docker-registry", "serve", file], extra).await;
-    let path = format!("/containers/{container}/logs?stderr=1&stdout=1");
-    loop {
-        let answer = raw.send("GET".parse().unwrap(), &path, "text/plain", Vec::new()).await.unwrap();
-        let log = String::from_utf8_lossy(&answer.body).into_owned();
-        if log.contains("listening on") {
-            return host;
-        }
-        let state = raw.get(&format!("/containers/{container}/json")).await.unwrap();
-        assert_eq!(state["State"]["Status"], "running", "{log}");
-        tokio::task::yield_now().await;
-    }
+    let container = cx.running("registry", &[], registry_container::body(&host, login)).await;
+    registry_container::listening(&cx.raw(), container.as_str()).await.unwrap();
+    host
 }
 
 pub(crate) fn login(host: &str, password: &str) -> RegistryAuth {
-    RegistryAuth::password(host.parse().unwrap(), "me", Secret::new(password.to_owned())).unwrap()
+    RegistryAuth::password(host.parse().unwrap(), registry_container::LOGIN.0, Secret::new(password.to_owned()))
+        .unwrap()
 }
 
 /// All events of a transfer that ends well, and their sum.
@@ -222,7 +198,8 @@ async fn list_of_references(docker: Docker, cx: &CaseContext) -> Outcome {
 }
 
 async fn list_of_dangling(docker: Docker, cx: &CaseContext) -> Outcome {
-    let container = cx.container("nameless", &["true"], json!({})).await;
+    let base = image(cx, "named").await;
+    let container = cx.container("nameless", &["true"], json!({ "Image": base.as_str() })).await;
     let config = schema::ContainerConfig { labels: Some(labels(cx)), ..schema::ContainerConfig::default() };
     let options = CommitContainer::default().config(config);
     let made = docker.commit_container(&container, &options).await.unwrap();
@@ -387,7 +364,8 @@ async fn prune(docker: Docker, cx: &CaseContext) -> Outcome {
 }
 
 async fn commit(docker: Docker, cx: &CaseContext) -> Outcome {
-    let container = cx.running("changed", &["sh", "-c", "echo new > /tmp/new; sleep 600"], json!({})).await;
+    let base = image(cx, "base").await;
+    let container = cx.running("changed", &["sleep", "600"], json!({ "Image": base.as_str() })).await;
     let name = reference(&format!("{}:2", cx.name("committed")));
     let options = CommitContainer::default().name(name.clone()).comment("a remark").author("a maker");
     let made = docker.commit_container(&container, &options).await.unwrap();
@@ -400,7 +378,8 @@ async fn commit(docker: Docker, cx: &CaseContext) -> Outcome {
 }
 
 async fn commit_with_changes(docker: Docker, cx: &CaseContext) -> Outcome {
-    let container = cx.container("plain", &["true"], json!({})).await;
+    let base = image(cx, "base").await;
+    let container = cx.container("plain", &["true"], json!({ "Image": base.as_str() })).await;
     let name = reference(&format!("{}:1", cx.name("changed")));
     let changes = vec!["ENV COLOUR=blue".to_owned(), "EXPOSE 80".to_owned(), "CMD [\"sleep\", \"1\"]".to_owned()];
     docker.commit_container(&container, &CommitContainer::default().name(name.clone()).changes(changes)).await.unwrap();
@@ -411,7 +390,8 @@ async fn commit_with_changes(docker: Docker, cx: &CaseContext) -> Outcome {
 }
 
 async fn commit_with_configuration(docker: Docker, cx: &CaseContext) -> Outcome {
-    let container = cx.container("bare", &["true"], json!({})).await;
+    let base = image(cx, "base").await;
+    let container = cx.container("bare", &["true"], json!({ "Image": base.as_str() })).await;
     let name = reference(&format!("{}:1", cx.name("configured")));
     cx.remove_later(format!("/images/{name}?force=1"));
     let config = schema::ContainerConfig {
@@ -436,7 +416,7 @@ async fn import(docker: Docker, cx: &CaseContext) -> Outcome {
     let name = format!("{}:3", cx.name("imported"));
     cx.remove_later(format!("/images/{name}?force=1"));
     let options = ImportImage::default().name(&*name).message("from afar");
-    let made = docker.import_image(options, tar(&[("a", "b")])).await.unwrap();
+    let made = docker.import_image(options, tar(&[("a", &name)])).await.unwrap();
     let seen = docker.inspect_image(&reference(&made), &InspectImage::default()).await.unwrap();
     cx.remove_later(format!("/images/{}?force=1", seen.id));
     assert_eq!(seen.comment, "from afar");
@@ -450,7 +430,7 @@ async fn import_of_changes(docker: Docker, cx: &CaseContext) -> Outcome {
         "CMD [\"x\"]".to_owned(),
         format!("LABEL {}", cx.label()),
     ]);
-    docker.import_image(options, tar(&[("a", "b")])).await.unwrap();
+    docker.import_image(options, tar(&[("a", &cx.name("b"))])).await.unwrap();
     let seen = docker.inspect_image(&reference(&cx.name("set")), &InspectImage::default()).await.unwrap().config;
     assert!(seen.env.contains(&"A=b".to_owned()) && seen.cmd == ["x"], "{seen:?}");
     Outcome::Pass

@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer};
 
 use crate::{
-    api::model::{HealthConfig, model, nullable},
+    Environment,
+    api::model::{
+        HealthConfig, model, nullable,
+        readers::{keys, words},
+    },
     decode::timestamp::{millis, millis_of_seconds},
     registry::Platform,
 };
@@ -23,27 +27,6 @@ fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::E
 fn counted<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let number: Option<i64> = Option::deserialize(deserializer)?;
     Ok(number.and_then(|number| u64::try_from(number).ok()))
-}
-
-/// A list of words, which old images also have as one text.
-fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Words {
-        Many(Vec<String>),
-        One(String),
-    }
-    Ok(match Option::deserialize(deserializer)? {
-        Some(Words::Many(words)) => words,
-        Some(Words::One(word)) if !word.is_empty() => vec![word],
-        _ => Vec::new(),
-    })
-}
-
-/// The keys of an object whose values say nothing.
-fn keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    let map: Option<BTreeMap<String, serde::de::IgnoredAny>> = Option::deserialize(deserializer)?;
-    Ok(map.unwrap_or_default().into_keys().collect())
 }
 
 /// A piece of content as its manifest describes it.
@@ -208,7 +191,7 @@ model! {
     /// What containers of an image are told.
     pub struct ImageConfig {
         /// Environment, as `NAME=value`.
-        pub env: Vec<String>,
+        pub env: Environment,
         /// User, and group after a colon.
         pub user: String,
         /// Working directory.

@@ -10,7 +10,7 @@ use serde::{
 use super::PortBinding;
 
 /// A list of words, which old engines and Podman also write as one text.
-pub(super) fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+pub(crate) fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Words {
@@ -25,7 +25,7 @@ pub(super) fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<St
 }
 
 /// The keys of an object whose values say nothing, such as `ExposedPorts`.
-pub(super) fn keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+pub(crate) fn keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let map: Option<BTreeMap<String, IgnoredAny>> = Option::deserialize(deserializer)?;
     Ok(map.unwrap_or_default().into_keys().collect())
 }

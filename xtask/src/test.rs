@@ -201,7 +201,8 @@ impl Runner<'_> {
     }
 
     fn unit(&mut self) -> Result<(), Error> {
-        self.need(&[Step::UiModules, Step::UiBuild, Step::Nextest])?;
+        // Some tests start the testkit's programs, which a build of tests alone does not make.
+        self.need(&[Step::UiModules, Step::UiBuild, Step::Nextest, Step::Programs])?;
         let mut command = self.workspace.cargo();
         command.args([
             "nextest",

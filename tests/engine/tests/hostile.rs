@@ -138,8 +138,13 @@ async fn case_41_parameters_make_no_header_and_no_request() {
     // A body ends without a line's end, so that the next request's line is known by its own end.
     let heads = lines.iter().filter(|line| line.ends_with(b" HTTP/1.1\r")).count();
     assert_eq!(heads, calls, "every request is one of the client's");
-    let versions = lines.iter().filter(|line| line.windows(9).any(|part| part == b"/version?")).count();
-    assert_eq!(versions, 0, "no text walks the API");
+    // The line may begin with the body before it, which holds these texts: what is asked for is its second word from the end.
+    let targets = lines
+        .iter()
+        .filter(|line| line.ends_with(b" HTTP/1.1\r"))
+        .filter_map(|line| line.rsplit(|byte| *byte == b' ').nth(1));
+    let walks: Vec<_> = targets.filter(|target| target.windows(9).any(|part| part == b"/version?")).collect();
+    assert!(walks.is_empty(), "a text walks the API: {walks:?}");
     assert!(docker.inspect_container(&id).await.is_ok(), "it is there still");
 }
 

@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: the fuzz targets of `crates/engine/fuzz`, one after another.
+//! `cargo xtask fuzz`: the fuzz targets of `crates/engine/fuzz` and `crates/mux/fuzz`, one after another.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,7 +7,8 @@ use crate::error::Error;
 use crate::workspace::Workspace;
 use crate::{out, process, setup};
 
-const FOLDER: &str = "crates/engine/fuzz";
+/// The crates that have targets, in a folder `fuzz`.
+const CRATES: [&str; 2] = ["crates/engine", "crates/mux"];
 
 /// Seconds of each target when nothing is said.
 const SECONDS: u32 = 60;
@@ -23,34 +24,39 @@ pub(crate) fn fuzz(workspace: &Workspace, arguments: &[String]) -> Result<(), Er
         _ => (SECONDS, arguments),
     };
     let targets = targets(workspace)?;
-    if let Some(unknown) = wanted.iter().find(|name| !targets.contains(name)) {
-        let problem = format!("there is no target `{unknown}`; there is: {}", targets.join(", "));
+    if let Some(unknown) = wanted.iter().find(|name| !targets.iter().any(|(_, target)| target == *name)) {
+        let names: Vec<&str> = targets.iter().map(|(_, target)| target.as_str()).collect();
+        let problem = format!("there is no target `{unknown}`; there is: {}", names.join(", "));
         return Err(Error::Usage { problem });
     }
     setup::fuzzer(workspace)?;
-    for target in targets.iter().filter(|target| wanted.is_empty() || wanted.contains(target)) {
+    for (folder, target) in targets.iter().filter(|(_, target)| wanted.is_empty() || wanted.contains(target)) {
         out::header(target);
         let found = workspace.target("fuzz/corpus").join(target);
         fs::create_dir_all(&found).map_err(Error::file("create", &found))?;
         let mut command = workspace.cargo();
         // Without a sanitizer it needs no nightly compiler; there is no `unsafe` here that one would watch.
         command.args(["fuzz", "run", "--sanitizer", "none", "--target-dir"]).arg(workspace.target("fuzz"));
-        command.arg(target).arg(&found).arg(workspace.path(FOLDER).join("corpus").join(target));
+        command.arg(target).arg(&found).arg(workspace.path(folder).join("fuzz/corpus").join(target));
         command.args(["--", "-max_len=8192", "-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"]);
         command.arg(format!("-max_total_time={seconds}"));
-        process::run(command.current_dir(workspace.path("crates/engine")))?;
+        process::run(command.current_dir(workspace.path(folder)))?;
     }
     out::line(format!("{seconds} s of each target, no crash"));
     Ok(())
 }
 
-/// Names of the targets, as the folder has them.
-fn targets(workspace: &Workspace) -> Result<Vec<String>, Error> {
-    let folder: PathBuf = workspace.path(FOLDER).join("fuzz_targets");
-    let entries = fs::read_dir(&folder).map_err(Error::file("list", &folder))?;
-    let stem = |name: String| name.strip_suffix(".rs").map(str::to_owned);
-    let mut names: Vec<String> =
-        entries.flatten().filter_map(|entry| stem(entry.file_name().to_string_lossy().into_owned())).collect();
-    names.sort();
-    Ok(names)
+/// Every target with the crate it is of, as the folders have them.
+fn targets(workspace: &Workspace) -> Result<Vec<(&'static str, String)>, Error> {
+    let mut targets = Vec::new();
+    for of in CRATES {
+        let folder: PathBuf = workspace.path(of).join("fuzz/fuzz_targets");
+        let entries = fs::read_dir(&folder).map_err(Error::file("list", &folder))?;
+        let stem = |name: String| name.strip_suffix(".rs").map(str::to_owned);
+        let mut names: Vec<String> =
+            entries.flatten().filter_map(|entry| stem(entry.file_name().to_string_lossy().into_owned())).collect();
+        names.sort();
+        targets.extend(names.into_iter().map(|name| (of, name)));
+    }
+    Ok(targets)
 }

@@ -237,6 +237,11 @@ impl Runner<'_> {
         engines.environment(&mut command);
         record.environment(&mut command);
         let tested = process::run(self.environment(&mut command));
+        // The examples of the client's documentation, on the same engine.
+        let mut examples = self.workspace.cargo();
+        examples.args(["test", "--quiet", "--package", "berth-engine", "--doc"]);
+        engines.environment(&mut examples);
+        let tested = tested.and(process::run(&mut examples));
         drop(engines);
         // What came of it is told in any case; why it failed comes before what was not called.
         let reported = record.report(self.workspace);

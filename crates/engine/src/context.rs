@@ -175,6 +175,17 @@ impl Contexts {
     /// Reads all of them. Blocks on the file system.
     ///
     /// A folder that does not exist is one without contexts: [`DEFAULT`] is always there.
+    ///
+    /// ```
+    /// use berth_engine::context::{Contexts, DockerConfigFolder, DockerEnvironment};
+    ///
+    /// let environment = DockerEnvironment::of_this_process();
+    /// if let Some(folder) = DockerConfigFolder::find(&environment) {
+    ///     for context in Contexts::load(&folder, &environment).list {
+    ///         println!("{}", context.name);
+    ///     }
+    /// }
+    /// ```
     #[must_use]
     pub fn load(folder: &DockerConfigFolder, environment: &DockerEnvironment) -> Self {
         read::load(folder, environment)

@@ -10,6 +10,16 @@ use crate::transport::TlsMaterial;
 /// `https://host:port` or `ssh://[user@]host[:port]`; IPv6 hosts stand in brackets. `host` is kept without the brackets.
 ///
 /// Neither `Debug` nor `Display` shows a key.
+///
+/// ```
+/// use berth_engine::Endpoint;
+///
+/// let endpoint: Endpoint = "ssh://me@build.example:2222".parse()?;
+/// assert_eq!(endpoint.to_string(), "ssh://me@build.example:2222");
+/// // What `ssh` would take for an option is no host.
+/// assert!("ssh://-oProxyCommand=x".parse::<Endpoint>().is_err());
+/// # Ok::<(), berth_engine::InvalidEndpoint>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// A unix socket.

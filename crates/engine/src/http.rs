@@ -83,6 +83,17 @@ impl Docker {
 
     /// A client of the engine at `endpoint`, that has found out which version of the API both speak.
     ///
+    /// ```no_run
+    /// use berth_engine::{Docker, Endpoint};
+    ///
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let endpoint: Endpoint = "unix:///var/run/docker.sock".parse()?;
+    /// let docker = Docker::connect(endpoint).await?;
+    /// println!("{}", docker.version().await?.version);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::UnsupportedApi`] if there is none; whatever a call may fail with.
     pub async fn connect(endpoint: Endpoint) -> Result<Self, Error> {

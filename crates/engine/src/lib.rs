@@ -5,6 +5,33 @@
 //!
 //! What comes from an engine is outside data: every length is capped, every decoder returns an [`Error`] instead of
 //! panicking, and nothing from it reaches a request path unchecked.
+//!
+//! The examples run against a real engine where one is given, by `cargo xtask test engine`.
+//!
+//! ```
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doctest.rs"));
+//! # fn main() -> Ended { on_engine(example) }
+//! use futures_util::StreamExt as _;
+//! use serde_json::json;
+//!
+//! # async fn example(docker: berth_engine::Docker) -> Ended {
+//! use berth_engine::{LogOptions, RemoveContainer};
+//!
+//! let body = json!({ "Image": "busybox:test", "Cmd": ["echo", "hello"] });
+//! let container = docker.create_container("doc-hello", &body).await?.into();
+//! docker.start_container(&container).await?;
+//! assert_eq!(docker.wait_container(&container).await?.status_code, 0);
+//!
+//! let mut log = docker.container_logs(&container, &LogOptions::default());
+//! while let Some(lines) = log.next().await {
+//!     for line in lines? {
+//!         assert_eq!(line.text, "hello");
+//!     }
+//! }
+//! docker.remove_container(&container, &RemoveContainer::default()).await?;
+//! # Ok(())
+//! # }
+//! ```
 
 #![warn(missing_docs)]
 

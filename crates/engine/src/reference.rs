@@ -2,6 +2,15 @@
 //!
 //! Only these reach a request path. What the API takes as a name, they take; what could walk it (`..`, `%2e`, `?`, `#`,
 //! line ends, NUL), they refuse.
+//!
+//! ```
+//! use berth_engine::reference::ImageReference;
+//!
+//! let image: ImageReference = "registry.example:5000/team/app:1.2".parse()?;
+//! assert_eq!(image.tag(), Some("1.2"));
+//! assert!("app:1.2\r\nX-Injected: y".parse::<ImageReference>().is_err());
+//! # Ok::<(), berth_engine::Error>(())
+//! ```
 
 use std::{fmt, str::FromStr};
 

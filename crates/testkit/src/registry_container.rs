@@ -33,7 +33,9 @@ pub enum Error {
 pub async fn import(socket: &Path) -> Result<(), Error> {
     let raw = Raw::new(socket);
     // One process at a time: Podman 4 imports everything as `latest` first, where a second import would take the first's.
-    let path = socket.with_extension("importing");
+    // Not beside the socket, whose folder is another's: it must be empty when its engine is gone.
+    let name: String = socket.to_string_lossy().chars().map(|char| if char == '/' { '-' } else { char }).collect();
+    let path = std::env::temp_dir().join(format!("berth-test-importing{name}"));
     let lock = tokio::task::spawn_blocking(move || {
         let file = File::create(path)?;
         file.lock()?;

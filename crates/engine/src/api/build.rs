@@ -145,6 +145,35 @@ impl Docker {
     /// Builds an image of a context, an uncompressed tar archive. The build begins with the first poll and is given up
     /// when the stream is dropped. Podman takes no notice of [`BuildImage::builder`]. API: `ImageBuild`.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doctest.rs"));
+    /// # fn main() -> Ended { on_engine(example) }
+    /// use std::pin::pin;
+    ///
+    /// use futures_util::StreamExt as _;
+    ///
+    /// # async fn example(docker: berth_engine::Docker) -> Ended {
+    /// use berth_engine::archive::{ContextOptions, build_context};
+    /// use berth_engine::RequestBody;
+    /// use berth_engine::build::{BuildEvent, BuildImage};
+    ///
+    /// let folder = std::env::temp_dir().join(format!("doc-build-{}", std::process::id()));
+    /// std::fs::create_dir_all(&folder)?;
+    /// std::fs::write(folder.join("Dockerfile"), "FROM busybox:test\nLABEL made=here\n")?;
+    /// let context = build_context(&folder, "Dockerfile".as_ref(), &ContextOptions::default(), None).await?;
+    /// let options = BuildImage::default().dockerfile(context.dockerfile).tags(vec!["doc-build:test".parse()?]);
+    /// let mut events = pin!(docker.build_image(&options, RequestBody::stream(context.pack.stream))?);
+    /// while let Some(event) = events.next().await {
+    ///     if let BuildEvent::Step { number, of, instruction } = event? {
+    ///         println!("{number}/{of} {instruction}");
+    ///     }
+    /// }
+    /// docker.remove_image(&"doc-build:test".parse()?, &Default::default()).await?;
+    /// std::fs::remove_dir_all(&folder)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Stream`] with the builder's words if a step fails, as the last item; [`Error::Api`] if it does not even
     /// begin; [`Error::Unsupported`] if the engine is too old for an option; whatever a call may fail with.

@@ -113,6 +113,21 @@ impl From<Option<u32>> for StopContainer {
 impl Docker {
     /// Lists containers. API: `ContainerList`.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doctest.rs"));
+    /// # fn main() -> Ended { on_engine(example) }
+    /// # async fn example(docker: berth_engine::Docker) -> Ended {
+    /// use berth_engine::{Filters, ListContainers};
+    ///
+    /// # let container = running(&docker, "doc-list").await?;
+    /// let filters = Filters::default().with("status", "running").with("name", "doc-list");
+    /// let containers = docker.list_containers(&ListContainers::default().filters(filters)).await?;
+    /// assert_eq!(containers.len(), 1);
+    /// # docker.kill_container(&container, None).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// Whatever a call may fail with; more than 64 MiB of list is [`Error::TooLarge`].
     pub async fn list_containers(&self, options: &ListContainers) -> Result<Vec<ContainerSummary>, Error> {
@@ -127,6 +142,21 @@ impl Docker {
     }
 
     /// Everything of one container. API: `ContainerInspect`.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doctest.rs"));
+    /// # fn main() -> Ended { on_engine(example) }
+    /// # async fn example(docker: berth_engine::Docker) -> Ended {
+    /// use berth_engine::ContainerRef;
+    ///
+    /// let nobody: ContainerRef = "doc-nobody".parse()?;
+    /// let error = docker.inspect_container(&nobody).await.unwrap_err();
+    /// assert!(error.is_not_found() && !error.is_retryable());
+    /// // What could walk the API is no name.
+    /// assert!("../../version".parse::<ContainerRef>().is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::is_not_found`] if there is none; whatever a call may fail with.

@@ -242,6 +242,26 @@ impl Docker {
     /// far back as the engine remembers, which is 256 events of this run of it. Ends when the engine ends it; dropping
     /// the stream closes its connection. API: `SystemEvents`.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doctest.rs"));
+    /// # fn main() -> Ended { on_engine(example) }
+    /// use std::time::{SystemTime, UNIX_EPOCH};
+    ///
+    /// use futures_util::StreamExt as _;
+    ///
+    /// # async fn example(docker: berth_engine::Docker) -> Ended {
+    /// use berth_engine::Filters;
+    ///
+    /// let since = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
+    /// # let container = running(&docker, "doc-events").await?;
+    /// let mut events = docker.events(Some(i64::try_from(since)?), &Filters::default().with("container", "doc-events"));
+    /// let first = events.next().await.ok_or("the engine ended")??;
+    /// assert_eq!(first.verb(), "create");
+    /// # docker.kill_container(&container, None).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The stream yields one error and then ends: whatever a call may fail with, [`Error::Closed`] if it ends within
     /// an event, [`Error::TooLarge`] if an event is longer than 1 MiB.

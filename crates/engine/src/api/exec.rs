@@ -167,6 +167,32 @@ impl Docker {
     /// Runs a process in a container, attached to it. How it ended, [`Docker::wait_exec`] tells after its output has.
     /// API: `ContainerExec`, `ExecStart`.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doctest.rs"));
+    /// # fn main() -> Ended { on_engine(example) }
+    /// use futures_util::StreamExt as _;
+    /// use tokio::io::AsyncWriteExt as _;
+    ///
+    /// # async fn example(docker: berth_engine::Docker) -> Ended {
+    /// use berth_engine::ExecOptions;
+    ///
+    /// # let container = running(&docker, "doc-exec").await?;
+    /// let options = ExecOptions::run(["cat"]).stdin(true);
+    /// let mut process = docker.exec(&container, &options).await?;
+    /// process.streams.input.write_all(b"what goes in").await?;
+    /// // Ends its input alone: what it prints still comes.
+    /// process.streams.input.shutdown().await?;
+    /// let mut printed = Vec::new();
+    /// while let Some(piece) = process.streams.output.next().await {
+    ///     printed.extend_from_slice(&piece?.bytes);
+    /// }
+    /// assert_eq!(printed, b"what goes in");
+    /// assert_eq!(docker.wait_exec(&process.id).await?, 0);
+    /// # docker.kill_container(&container, None).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::is_not_found`] if there is no such container; [`Error::is_conflict`] if it does not run or is frozen;
     /// [`Error::Unsupported`] if the engine is too old for the options; an [`Error::Api`] of some engines if there is no

@@ -103,6 +103,22 @@ impl Docker {
     /// `path` may hold any bytes but 0; one that ends in `/.` is the content of a folder. Names in the archive are
     /// outside data: unpack it with [`crate::archive::extract`]. API: `ContainerArchive`.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doctest.rs"));
+    /// # fn main() -> Ended { on_engine(example) }
+    /// # async fn example(docker: berth_engine::Docker) -> Ended {
+    /// use berth_engine::archive::{ListLimits, list};
+    ///
+    /// # let container = running(&docker, "doc-files").await?;
+    /// let (stat, archive) = docker.download_archive(&container, "/www").await?;
+    /// assert_eq!(stat.name, "www");
+    /// let listing = list(archive, &ListLimits::default()).await?;
+    /// assert!(listing.entries.iter().any(|entry| entry.path_lossy() == "www/index.html"));
+    /// # docker.kill_container(&container, None).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::InvalidReference`] if that is no path; [`Error::is_not_found`] if there is no such container or path;
     /// whatever a call may fail with, of which the stream yields one and then ends.

@@ -207,6 +207,21 @@ impl Docker {
 
     /// Creates a network. A second one of the same name is refused. API: `NetworkCreate`.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doctest.rs"));
+    /// # fn main() -> Ended { on_engine(example) }
+    /// # async fn example(docker: berth_engine::Docker) -> Ended {
+    /// use berth_engine::schema::NetworkCreateRequest;
+    ///
+    /// let body = NetworkCreateRequest { name: "doc-network".to_owned(), ..NetworkCreateRequest::default() };
+    /// docker.create_network(&body).await?;
+    /// let network = "doc-network".parse()?;
+    /// assert_eq!(docker.inspect_network(&network, &Default::default()).await?.driver, "bridge");
+    /// docker.remove_network(&network).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::is_conflict`] if the name is taken; [`Error::is_not_found`] if there is no such driver;
     /// [`Error::Unsupported`] for fields that the engine is too old for; whatever a call may fail with.

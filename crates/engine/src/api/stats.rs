@@ -344,6 +344,23 @@ impl Docker {
     /// What a container uses, about once a second until it is removed or, with some engines, ends. Each one costs the
     /// engine some milliseconds of processor time. Dropping the stream closes its connection. API: `ContainerStats`.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doctest.rs"));
+    /// # fn main() -> Ended { on_engine(example) }
+    /// use futures_util::StreamExt as _;
+    ///
+    /// # async fn example(docker: berth_engine::Docker) -> Ended {
+    /// # let container = running(&docker, "doc-stats").await?;
+    /// let mut samples = docker.stream_stats(&container).take(2);
+    /// let first = samples.next().await.ok_or("no sample")??;
+    /// let second = samples.next().await.ok_or("no second sample")??;
+    /// // In hundredths of one processor, from one sample to the next.
+    /// println!("{:?} %, {} bytes", second.cpu_percent(Some(&first)), second.memory.used());
+    /// # docker.kill_container(&container, None).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The stream yields one error and then ends: [`Error::is_not_found`] if there is no such container, and whatever a
     /// call may fail with.

@@ -201,6 +201,19 @@ impl Docker {
 
     /// Creates a volume. One of this name that is there already is what comes back, if it has the same driver. API: `VolumeCreate`.
     ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doctest.rs"));
+    /// # fn main() -> Ended { on_engine(example) }
+    /// # async fn example(docker: berth_engine::Docker) -> Ended {
+    /// use berth_engine::volumes::CreateVolume;
+    ///
+    /// let volume = docker.create_volume(&CreateVolume::default().name("doc-volume")).await?;
+    /// assert_eq!(volume.driver, "local");
+    /// docker.remove_volume(&"doc-volume".parse()?, false).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::is_conflict`] if there is one of another driver; [`Error::Api`] for a name or options that the engine
     /// does not take; [`Error::Unsupported`] for a cluster's volume before API 1.42; whatever a call may fail with.

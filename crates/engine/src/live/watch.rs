@@ -88,6 +88,22 @@ impl Drop for WatchHandle {
 
 /// Watches the containers of an engine, reachable or not, until the handle is dropped. Must be called within a Tokio
 /// runtime.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/doctest.rs"));
+/// # fn main() -> Ended { on_engine(example) }
+/// # async fn example(docker: berth_engine::Docker) -> Ended {
+/// use berth_engine::{WatchOptions, watch};
+///
+/// # let container = running(&docker, "doc-watch").await?;
+/// let (store, _keeps_it_going) = watch(docker.clone(), WatchOptions::default());
+/// let mut snapshots = store.subscribe();
+/// let seen = snapshots.wait_for(|snapshot| snapshot.listed).await?.clone();
+/// assert!(seen.containers.values().any(|container| container.name == "doc-watch"));
+/// # docker.kill_container(&container, None).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use]
 pub fn watch(docker: Docker, options: WatchOptions) -> (Store, WatchHandle) {
     let (writer, store) = Store::new(Snapshot::default());

@@ -1,6 +1,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use crate::config::{PROXY, Settings};
 use crate::error::Error;
 
 /// Which side of the namespaces this process is on.
@@ -27,6 +28,10 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    pub(crate) fn settings(&self) -> Settings {
+        Settings { cgroup: self.cgroup.clone(), proxy: PROXY }
+    }
+
     pub(crate) fn parse(arguments: &[String]) -> Result<(Mode, Self), Error> {
         let usage = |text: &str| Error::Usage(text.to_owned());
         let mut arguments = arguments.iter().map(String::as_str);

@@ -7,12 +7,23 @@ pub(crate) const CONTAINERD_TOML: &str = "/etc/containerd/config.toml";
 pub(crate) const DOCKER_SOCKET: &str = "/run/berth/docker.sock";
 pub(crate) const DOCKER_PID: &str = "/run/docker.pid";
 pub(crate) const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
+/// The stand-in for docker-proxy: beside the host's namespaces, and in a machine of its own.
 pub(crate) const PROXY: &str = "/berth/berth-docker-proxy";
+pub(crate) const MACHINE_PROXY: &str = "/run/berth/berth-docker-proxy";
 pub(crate) const PORTS_SOCKET: &str = "/run/berth/ports.sock";
+
+/// What differs between engines.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// The cgroup below which every container lives.
+    pub(crate) cgroup: String,
+    pub(crate) proxy: &'static str,
+}
 
 /// `daemon.json`. Live restore keeps containers running when dockerd dies; an orderly shutdown turns it off
 /// first, because with it on dockerd would leave them behind.
-pub(crate) fn daemon(cgroup: &str, live_restore: bool) -> Value {
+pub(crate) fn daemon(settings: &Settings, live_restore: bool) -> Value {
+    let Settings { cgroup, proxy } = settings;
     json!({
         "hosts": [format!("unix://{DOCKER_SOCKET}")],
         "data-root": "/var/lib/docker",
@@ -24,7 +35,7 @@ pub(crate) fn daemon(cgroup: &str, live_restore: bool) -> Value {
         "cgroup-parent": format!("/{cgroup}"),
         "exec-opts": ["native.cgroupdriver=cgroupfs"],
         "userland-proxy": true,
-        "userland-proxy-path": PROXY,
+        "userland-proxy-path": proxy,
         "log-driver": "json-file",
         "log-opts": {"max-size": "100m", "max-file": "3"},
         "live-restore": live_restore,
@@ -51,11 +62,11 @@ path = "/var/lib/containerd/opt"
 
 #[cfg(test)]
 mod tests {
-    use super::daemon;
+    use super::{PROXY, Settings, daemon};
 
     #[test]
     fn the_engine_never_listens_on_tcp() {
-        let config = daemon("berth-1", true);
+        let config = daemon(&Settings { cgroup: "berth-1".to_owned(), proxy: PROXY }, true);
         let hosts = config["hosts"].as_array().unwrap();
         assert!(hosts.iter().all(|host| host.as_str().unwrap().starts_with("unix://")));
         assert_eq!(config["cgroup-parent"], "/berth-1");

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(
-        "{0}; usage: berth-guest native|init --root DIR --data DIR --runtime DIR --cgroup NAME [--hostname NAME] [--dns IP]"
+        "{0}; usage: berth-guest native|init --root DIR --data DIR --runtime DIR --cgroup NAME [--hostname NAME] [--dns IP], \
+         or berth-guest vm-init, or berth-guest agent [--stdio]"
     )]
     Usage(String),
     #[error("{what}: {source}")]
@@ -16,6 +17,10 @@ pub(crate) enum Error {
     Io { what: &'static str, source: io::Error },
     #[error("the port cannot be published: {0}")]
     Publish(String),
+    #[error("{0}")]
+    Disk(String),
+    #[error("{0}")]
+    Machine(String),
     #[error("dockerd's answer cannot be read: {0}")]
     Answer(&'static str),
 }

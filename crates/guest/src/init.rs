@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 use serde::Deserialize;
 
 use crate::arguments::Options;
+use crate::config::Settings;
 use crate::error::Error;
 use crate::protocol::{Event, ServiceState, emit};
 use crate::reaper::Reaper;
@@ -24,23 +25,34 @@ const IDLE: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 pub(crate) enum Message {
     Ready(Name),
-    Exited { pid: Pid, how: String },
+    Exited {
+        pid: Pid,
+        how: String,
+    },
     NoChildren,
-    Stop,
+    /// Somebody new listens and wants to know how things are.
+    Status,
+    /// With the time that containers get to stop by themselves, if it was said.
+    Stop(Option<Duration>),
 }
 
-/// The two services and the queue that concerns them.
+/// The services and the queue that concerns them.
 pub(crate) struct Services {
     pub(crate) containerd: Service,
     pub(crate) dockerd: Service,
+    /// In a machine alone: elsewhere the supervisor hears this process itself.
+    pub(crate) agent: Option<Service>,
     pub(crate) messages: Receiver<Message>,
-    pub(crate) cgroup: String,
+    pub(crate) settings: Settings,
+    /// In which stage it failed for good, and why.
+    pub(crate) failure: Option<(&'static str, String)>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode, Error> {
     match boot(options) {
         Ok((services, reaper, _lock)) => {
-            keep(services, &reaper);
+            let mut services = services;
+            keep(&mut services, &reaper);
             emit(&Event::Stopped);
             Ok(ExitCode::SUCCESS)
         }
@@ -71,35 +83,23 @@ fn boot(options: &Options) -> Result<Booted, (&'static str, Error)> {
 }
 
 fn start(options: &Options) -> Result<(Services, Reaper), Error> {
-    let (sender, messages) = sync_channel(256);
-    let mut containerd = Service::new(
-        Name::Containerd,
-        "/usr/bin/containerd",
-        &["--config", config::CONTAINERD_TOML],
-        None,
-        sender.clone(),
-    )?;
-    let dockerd = Service::new(
-        Name::Dockerd,
-        "/usr/sbin/dockerd",
-        &["--config-file", config::DAEMON_JSON],
-        Some(config::DOCKER_PID),
-        sender.clone(),
-    )?;
+    let (mut services, sender) = Services::new(options.settings())?;
     let reaper = Reaper::start(sender.clone())?;
     listen(sender)?;
-    containerd.start()?;
+    services.containerd.start()?;
     reaper.child_started();
-    Ok((Services { containerd, dockerd, messages, cgroup: options.cgroup.clone() }, reaper))
+    Ok((services, reaper))
 }
 
 #[derive(Deserialize)]
 struct Command {
     command: String,
+    #[serde(default)]
+    grace_seconds: Option<u32>,
 }
 
-/// Reads the supervisor's commands. There is one, and the end of the input means the same.
-fn listen(messages: SyncSender<Message>) -> Result<(), Error> {
+/// Reads the commands of whoever listens. The end of the input means `stop`.
+pub(crate) fn listen(messages: SyncSender<Message>) -> Result<(), Error> {
     thread::Builder::new()
         .name("commands".to_owned())
         .spawn(move || {
@@ -109,9 +109,14 @@ fn listen(messages: SyncSender<Message>) -> Result<(), Error> {
                 line.clear();
                 let read = std::io::Read::take(&mut input, COMMAND_LIMIT).read_until(b'\n', &mut line);
                 let ended = read.map_or(true, |read| read == 0);
-                let stop = serde_json::from_slice::<Command>(&line).is_ok_and(|line| line.command == "stop");
-                if ended || stop {
-                    let _ = messages.send(Message::Stop);
+                let command = serde_json::from_slice::<Command>(&line).ok();
+                let message = match command.as_ref().map(|line| (line.command.as_str(), line.grace_seconds)) {
+                    _ if ended => Message::Stop(None),
+                    Some(("stop", grace)) => Message::Stop(grace.map(|seconds| Duration::from_secs(seconds.into()))),
+                    Some(("status", _)) => Message::Status,
+                    _ => continue,
+                };
+                if messages.send(message).is_err() || ended {
                     return;
                 }
             }
@@ -120,23 +125,61 @@ fn listen(messages: SyncSender<Message>) -> Result<(), Error> {
     Ok(())
 }
 
-fn keep(mut services: Services, reaper: &Reaper) {
-    loop {
-        let next = [&services.containerd, &services.dockerd].into_iter().filter_map(|service| service.due).min();
+/// Keeps the services until it is asked to stop, and then stops them in order.
+pub(crate) fn keep(services: &mut Services, reaper: &Reaper) {
+    let grace = loop {
+        let next = services.all().filter_map(|service| service.due).min();
         let patience = next.map_or(IDLE, |due| due.saturating_duration_since(Instant::now()));
         match services.messages.recv_timeout(patience) {
-            Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+            Ok(Message::Stop(grace)) => break grace,
+            Err(RecvTimeoutError::Disconnected) => break None,
             Ok(Message::Ready(name)) => services.ready(name, reaper),
+            Ok(Message::Status) => services.tell_again(),
             Ok(Message::Exited { pid, how }) => services.ended(pid, &how),
             Ok(Message::NoChildren) | Err(RecvTimeoutError::Timeout) => {}
         }
         services.start_due(reaper);
-    }
+    };
     emit(&Event::Stopping);
-    shutdown::run(&mut services);
+    shutdown::run(services, grace);
 }
 
 impl Services {
+    /// The services, none of them started, and the other end of their queue.
+    pub(crate) fn new(settings: Settings) -> Result<(Self, SyncSender<Message>), Error> {
+        let (sender, messages) = sync_channel(256);
+        let containerd = Service::new(
+            Name::Containerd,
+            "/usr/bin/containerd",
+            &["--config", config::CONTAINERD_TOML],
+            None,
+            sender.clone(),
+        )?;
+        let dockerd = Service::new(
+            Name::Dockerd,
+            "/usr/sbin/dockerd",
+            &["--config-file", config::DAEMON_JSON],
+            Some(config::DOCKER_PID),
+            sender.clone(),
+        )?;
+        Ok((Self { containerd, dockerd, agent: None, messages, settings, failure: None }, sender))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Service> {
+        [&self.containerd, &self.dockerd].into_iter().chain(&self.agent)
+    }
+
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut Service> {
+        [&mut self.containerd, &mut self.dockerd].into_iter().chain(&mut self.agent)
+    }
+
+    fn tell_again(&self) {
+        self.all().for_each(Service::tell_again);
+        if let Some((stage, cause)) = &self.failure {
+            emit(&Event::Failed { stage, cause: cause.clone() });
+        }
+    }
+
     fn ready(&mut self, name: Name, reaper: &Reaper) {
         match name {
             Name::Containerd => {
@@ -147,12 +190,13 @@ impl Services {
                 }
             }
             Name::Dockerd => self.dockerd.tell(ServiceState::Ready, None),
+            Name::Agent => {}
         }
     }
 
     /// Takes note of a service's end; other processes of the namespace end without anyone's interest.
     pub(crate) fn ended(&mut self, pid: Pid, how: &str) {
-        for service in [&mut self.containerd, &mut self.dockerd] {
+        for service in self.all_mut() {
             if service.pid == Some(pid) {
                 service.ended(how);
             }
@@ -161,7 +205,7 @@ impl Services {
 
     fn start_due(&mut self, reaper: &Reaper) {
         let now = Instant::now();
-        for service in [&mut self.containerd, &mut self.dockerd] {
+        for service in self.all_mut() {
             if service.due.is_some_and(|due| due <= now) {
                 start_or_plan(service, reaper);
             }

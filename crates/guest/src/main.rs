@@ -1,9 +1,17 @@
-//! `berth-guest`: what runs beside the engine, inside its namespaces.
+//! `berth-guest`: what runs beside the engine.
 //!
+//! In namespaces of the host's kernel:
 //! - `berth-guest native …` makes the namespaces and waits outside them.
 //! - `berth-guest init …` is PID 1 in there: it builds the root, starts containerd and dockerd and keeps them.
-//! - under the name `berth-docker-proxy` it publishes one port for dockerd.
+//!
+//! In a machine of its own:
+//! - `/init` is the first process there is, in the initramfs: it finds the root and goes there.
+//! - `berth-guest vm-init` is PID 1 in that root: it readies disk and network, and starts and keeps the services.
+//! - `berth-guest agent` is one of them: it talks to the host.
+//!
+//! In both, under the name `berth-docker-proxy` it publishes one port for dockerd.
 
+mod agent;
 mod arguments;
 mod cgroups;
 mod config;
@@ -12,7 +20,9 @@ mod files;
 mod http;
 mod init;
 mod logs;
+mod machine;
 mod mounts;
+mod netlink;
 mod network;
 mod outer;
 mod protocol;
@@ -33,11 +43,17 @@ fn main() -> ExitCode {
 
     let result = if proxy::is_proxy(&name) {
         proxy::run(&rest)
+    } else if machine::is_first_process(&name) {
+        machine::find_root()
     } else {
-        Options::parse(&rest).and_then(|(mode, options)| match mode {
-            Mode::Native => outer::run(&rest, &options),
-            Mode::Init => init::run(&options),
-        })
+        match rest.first().map(String::as_str) {
+            Some("vm-init") => machine::run(),
+            Some("agent") => agent::run(rest.get(1..).unwrap_or_default()),
+            _ => Options::parse(&rest).and_then(|(mode, options)| match mode {
+                Mode::Native => outer::run(&rest, &options),
+                Mode::Init => init::run(&options),
+            }),
+        }
     };
     match result {
         Ok(code) => code,

@@ -128,7 +128,7 @@ fn settings(options: &Options, new: &Path) -> Result<(), Error> {
     }
     create_folder(&etc.join("docker"))?;
     create_folder(&etc.join("containerd"))?;
-    replace("docker/daemon.json", &config::daemon(&options.cgroup, true).to_string())?;
+    replace("docker/daemon.json", &config::daemon(&options.settings(), true).to_string())?;
     replace("containerd/config.toml", &config::containerd())
 }
 
@@ -281,17 +281,17 @@ fn host_folders(new: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn tmpfs(at: &Path, extra: MsFlags, data: &str) -> Result<(), Error> {
+pub(crate) fn tmpfs(at: &Path, extra: MsFlags, data: &str) -> Result<(), Error> {
     mount(Some("tmpfs"), at, Some("tmpfs"), extra, Some(data))
         .map_err(Error::system(format!("mounting a tmpfs on {}", at.display())))
 }
 
-fn flags(at: &Path, change: MsFlags) -> Result<(), Error> {
+pub(crate) fn flags(at: &Path, change: MsFlags) -> Result<(), Error> {
     mount(None::<&str>, at, None::<&str>, change, None::<&str>)
         .map_err(Error::system(format!("changing the mount at {}", at.display())))
 }
 
-fn bind(from: &Path, to: &Path, recursive: bool) -> Result<(), Error> {
+pub(crate) fn bind(from: &Path, to: &Path, recursive: bool) -> Result<(), Error> {
     let more = if recursive { MsFlags::MS_REC } else { MsFlags::empty() };
     mount(Some(from), to, None::<&str>, MsFlags::MS_BIND | more, None::<&str>).map_err(Error::system(format!(
         "binding {} to {}",

@@ -11,6 +11,10 @@ const VERSION: u32 = 1;
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(crate) enum Event<'a> {
+    /// A stage of a machine's start was reached.
+    Stage {
+        name: &'a str,
+    },
     /// An earlier guest still holds the data folder.
     Waiting,
     /// Namespaces and mounts are made: the network may be attached.
@@ -38,7 +42,7 @@ pub(crate) enum Event<'a> {
     Stopped,
 }
 
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ServiceState {
     Started,

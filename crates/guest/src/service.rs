@@ -1,5 +1,6 @@
-//! One of the two programs PID 1 keeps running.
+//! One of the programs PID 1 keeps running.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -31,6 +32,8 @@ const PASSED_VARIABLES: [&str; 8] =
 pub(crate) enum Name {
     Containerd,
     Dockerd,
+    /// Talks to the host of a machine.
+    Agent,
 }
 
 impl Name {
@@ -38,6 +41,7 @@ impl Name {
         match self {
             Self::Containerd => "containerd",
             Self::Dockerd => "dockerd",
+            Self::Agent => "agent",
         }
     }
 }
@@ -74,7 +78,11 @@ pub(crate) struct Service {
     arguments: Vec<String>,
     /// Removed before a start: a left-over pid may by now be some other process.
     pid_file: Option<PathBuf>,
+    /// Its standard input and output, where it has any.
+    channel: Option<OwnedFd>,
     pub(crate) pid: Option<Pid>,
+    /// What it was told last.
+    state: Option<ServiceState>,
     started: Instant,
     backoff: Backoff,
     /// When to start it again.
@@ -95,11 +103,29 @@ impl Service {
             program,
             arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
             pid_file: pid_file.map(PathBuf::from),
+            channel: None,
             pid: None,
+            state: None,
             started: Instant::now(),
             backoff: Backoff::default(),
             due: None,
         })
+    }
+
+    /// A program that talks to this one over `channel`, and says there that it is ready.
+    pub(crate) fn with_channel(name: Name, program: &'static str, arguments: &[&str], channel: OwnedFd) -> Self {
+        Self {
+            name,
+            program,
+            arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
+            pid_file: None,
+            channel: Some(channel),
+            pid: None,
+            state: None,
+            started: Instant::now(),
+            backoff: Backoff::default(),
+            due: None,
+        }
     }
 
     pub(crate) fn start(&mut self) -> Result<(), Error> {
@@ -118,6 +144,10 @@ impl Service {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
+        if let Some(channel) = &self.channel {
+            let end = || channel.try_clone().map_err(Error::io("passing on a channel"));
+            command.stdin(end()?).stdout(end()?);
+        }
         for name in PASSED_VARIABLES {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
@@ -149,9 +179,18 @@ impl Service {
         }
     }
 
-    pub(crate) fn tell(&self, state: ServiceState, detail: Option<String>) {
+    pub(crate) fn tell(&mut self, state: ServiceState, detail: Option<String>) {
+        self.state = Some(state);
         let pid = self.pid.map(Pid::as_raw);
         emit(&Event::Service { service: self.name.text(), state, pid, detail });
+    }
+
+    /// Tells again what was told last.
+    pub(crate) fn tell_again(&self) {
+        if let Some(state) = self.state {
+            let pid = self.pid.map(Pid::as_raw);
+            emit(&Event::Service { service: self.name.text(), state, pid, detail: None });
+        }
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -19,16 +19,18 @@ const RELOAD_DEADLINE: Duration = Duration::from_secs(3);
 const CONTAINERD_DEADLINE: Duration = Duration::from_secs(5);
 const REST_DEADLINE: Duration = Duration::from_secs(2);
 
-/// Stops everything. When it returns only PID 1 is left in the namespace.
-pub(crate) fn run(services: &mut Services) {
+/// Stops everything, and gives containers at most `grace` for it. When it returns only PID 1 is left in the namespace.
+pub(crate) fn run(services: &mut Services, grace: Option<Duration>) {
+    let grace = grace.unwrap_or(ENGINE_DEADLINE);
     if services.dockerd.pid.is_some() {
         // With live restore on, dockerd would leave the containers running, to be killed with the namespace.
         if let Err(error) = live_restore_off(services) {
             emit(&Event::Warning { message: format!("containers may not be stopped in order: {error}") });
         }
         services.dockerd.signal(Signal::SIGTERM);
-        if !wait(services, ENGINE_DEADLINE, |services| services.dockerd.pid.is_none()) {
-            emit(&Event::Warning { message: "dockerd did not stop in 60 s and was killed".to_owned() });
+        if !wait(services, grace, |services| services.dockerd.pid.is_none()) {
+            let message = format!("dockerd did not stop in {} s and was killed", grace.as_secs());
+            emit(&Event::Warning { message });
             services.dockerd.signal(Signal::SIGKILL);
         }
     }
@@ -45,7 +47,7 @@ pub(crate) fn run(services: &mut Services) {
 }
 
 fn live_restore_off(services: &Services) -> Result<(), Error> {
-    let settings = config::daemon(&services.cgroup, false).to_string();
+    let settings = config::daemon(&services.settings, false).to_string();
     crate::files::write(Path::new(config::DAEMON_JSON), &settings)?;
     let socket = Path::new(config::DOCKER_SOCKET);
     // Listening before the signal is sent: the reload is an event of the daemon.

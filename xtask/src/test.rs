@@ -23,12 +23,13 @@ pub(crate) enum Group {
     Unit,
     Ui,
     Engine,
+    Vm,
     Browser,
     Desktop,
 }
 
 impl Group {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Fmt,
         Self::Clippy,
         Self::Gen,
@@ -36,6 +37,7 @@ impl Group {
         Self::Unit,
         Self::Ui,
         Self::Engine,
+        Self::Vm,
         Self::Browser,
         Self::Desktop,
     ];
@@ -49,6 +51,7 @@ impl Group {
             Self::Unit => "unit",
             Self::Ui => "ui",
             Self::Engine => "engine",
+            Self::Vm => "vm",
             Self::Browser => "browser",
             Self::Desktop => "desktop",
         }
@@ -72,7 +75,7 @@ impl Group {
             Self::Fmt | Self::Ui => &[Browser],
             Self::Gen | Self::Tidy => &[],
             Self::Clippy | Self::Unit => &[Build, Browser, Desktop],
-            Self::Engine => &[Build, Engine, EngineTests],
+            Self::Engine | Self::Vm => &[Build, Engine, EngineTests],
             Self::Browser => &[Build, Browser, Engine, EngineTests, BrowserTests],
             Self::Desktop => &[Build, Browser, Engine, EngineTests, BrowserTests, Desktop, DesktopTests],
         }
@@ -177,6 +180,7 @@ impl Runner<'_> {
             Group::Unit => self.unit(),
             Group::Ui => self.ui(),
             Group::Engine => self.engine(),
+            Group::Vm => self.vm(),
             Group::Browser => self.end_to_end("tests/browser", &[]),
             Group::Desktop => self.end_to_end("tests/desktop", &[Step::TauriDriver]),
         }
@@ -246,6 +250,22 @@ impl Runner<'_> {
         // What came of it is told in any case; why it failed comes before what was not called.
         let reported = record.report(self.workspace);
         tested.and(reported)
+    }
+
+    /// The engine in its machine, from its first start to what is left of it.
+    fn vm(&mut self) -> Result<(), Error> {
+        self.need(&[Step::Appliance, Step::Programs])?;
+        let mut command = self.workspace.command("bash");
+        command.arg(self.workspace.path("tests/vm/machine.sh")).arg(self.workspace.target("debug"));
+        if let Some(appliance) = &self.appliance {
+            let present = std::env::var_os("PATH").unwrap_or_default();
+            // Last, for beside the client may be programs of another system.
+            let folders = std::env::split_paths(&present).chain([appliance.join("root/usr/bin")]);
+            if let Ok(path) = std::env::join_paths(folders) {
+                command.env("PATH", path);
+            }
+        }
+        process::run(self.environment(&mut command))
     }
 
     fn end_to_end(&mut self, folder: &str, also: &[Step]) -> Result<(), Error> {

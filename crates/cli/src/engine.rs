@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use berth_vm::{EnginePaths, Error, RunOptions, State, Status};
+use berth_vm::{EnginePaths, EngineSettings, Error, RunOptions, SettingsChange, State, Status};
 use clap::{Args, Subcommand};
 
 /// `berth engine status` of an engine that is stopped.
@@ -14,7 +14,12 @@ const STOPPED: u8 = 3;
 #[derive(Subcommand, Debug)]
 pub(crate) enum Engine {
     /// Start the engine and wait until it answers.
-    Start(Which),
+    Start {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        how: How,
+    },
     /// Stop the engine and every container in it.
     Stop(Which),
     /// Show whether it runs. Exit code 0: it answers; 3: it is stopped; 1: anything else.
@@ -44,6 +49,30 @@ pub(crate) struct Which {
     data: Option<PathBuf>,
 }
 
+/// How it is run from this start on; what is left out stays as it was.
+#[derive(Args, Debug)]
+pub(crate) struct How {
+    /// `native`: in namespaces of this kernel. `qemu`: in a virtual machine. A data folder keeps to the one it began with.
+    #[arg(long, value_name = "NAME")]
+    backend: Option<String>,
+    /// Memory of the machine.
+    #[arg(long, value_name = "MIB")]
+    memory: Option<u32>,
+    /// Processors of the machine.
+    #[arg(long, value_name = "N")]
+    cpus: Option<u32>,
+    /// Size of the machine's data disk, which takes only the room that is used of it, and never gets smaller.
+    #[arg(long, value_name = "GIB")]
+    disk: Option<u64>,
+}
+
+impl How {
+    fn change(&self) -> Result<SettingsChange, Error> {
+        let backend = self.backend.as_deref().map(str::parse).transpose()?;
+        Ok(SettingsChange { backend, memory_mib: self.memory, cpus: self.cpus, disk_gib: self.disk })
+    }
+}
+
 impl Which {
     fn paths(self) -> Result<EnginePaths, Error> {
         EnginePaths::new(self.data)
@@ -64,8 +93,9 @@ pub(crate) fn run(command: Engine) -> ExitCode {
 
 async fn act(command: Engine) -> Result<ExitCode, Error> {
     match command {
-        Engine::Start(which) => {
+        Engine::Start { which, how } => {
             let paths = which.paths()?;
+            EngineSettings::change(&paths, how.change()?)?;
             match berth_vm::start(&paths).await {
                 Ok(status) => print(&describe(&status)),
                 Err(Error::Failed(_)) => {
@@ -130,6 +160,9 @@ fn describe(status: &Status) -> String {
         lines.push(format!("data      {}", status.data.display()));
         if let Some(pid) = status.pid {
             lines.push(format!("process   {pid}"));
+        }
+        if let Some(accelerator) = &status.accelerator {
+            lines.push(format!("machine   {}: {}", accelerator.name, accelerator.why));
         }
         let stages: Vec<_> = status
             .stages

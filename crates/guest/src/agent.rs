@@ -109,7 +109,7 @@ impl Agent {
         tokio::spawn(picture::command(write, wanted));
         let device = port::open()?;
         loop {
-            let port = port::stream(&device)?;
+            let port = port::Port::of(&device)?;
             let connecting = berth_mux::connect(port, Role::Guest, Config::default());
             let connected = self.meanwhile(connecting, &mut events).await;
             match connected {

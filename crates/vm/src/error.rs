@@ -40,6 +40,9 @@ pub enum Error {
         /// The program that was to start it.
         next_to: PathBuf,
     },
+    /// The engine cannot be run as was asked.
+    #[error("{0}")]
+    BadSettings(String),
     /// Neither variable says where the user's data is.
     #[error("there is no place for the engine's data: neither XDG_DATA_HOME nor HOME is set; name one with --data")]
     NoDataFolder,

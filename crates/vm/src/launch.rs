@@ -11,6 +11,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use crate::backend::EngineSettings;
 use crate::backend::native::find_next_to;
 use crate::control::ControlClient;
 use crate::error::Error;
@@ -162,7 +163,7 @@ fn is_absent(error: &Error) -> bool {
 
 /// Starts a supervisor and returns when it can be asked.
 async fn spawn(paths: &EnginePaths) -> Result<(), Error> {
-    if !nix::unistd::geteuid().is_root() {
+    if EngineSettings::load(paths)?.backend.features().root && !nix::unistd::geteuid().is_root() {
         return Err(Error::NeedsRoot);
     }
     paths.create_data()?;

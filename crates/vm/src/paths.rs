@@ -117,6 +117,33 @@ impl EnginePaths {
         self.data.join("guest.lock")
     }
 
+    /// How the engine is run.
+    pub(crate) fn settings_file(&self) -> PathBuf {
+        self.data.join("settings.json")
+    }
+
+    /// What belongs to a machine.
+    pub(crate) fn machine_folder(&self) -> PathBuf {
+        self.data.join("vm")
+    }
+
+    pub(crate) fn data_disk(&self) -> PathBuf {
+        self.machine_folder().join("data.raw")
+    }
+
+    /// Which accelerator was found to work.
+    pub(crate) fn accelerator_file(&self) -> PathBuf {
+        self.machine_folder().join("accelerator.json")
+    }
+
+    pub(crate) fn console_log(&self) -> PathBuf {
+        self.logs().join("console.log")
+    }
+
+    pub(crate) fn create_machine_folder(&self) -> Result<(), Error> {
+        private_folder(&self.machine_folder())
+    }
+
     pub(crate) fn state_file(&self) -> PathBuf {
         self.data.join("engine.json")
     }

@@ -3,6 +3,7 @@
 
 mod namespace;
 mod owner;
+mod reach;
 mod tcp;
 mod udp;
 
@@ -16,13 +17,15 @@ use std::time::Duration;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, BufReader};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use crate::error::Error;
 use crate::lines;
+use crate::socket::Duplex;
 pub(crate) use namespace::NetworkNamespace;
+pub(crate) use reach::{Reach, as_io};
 
 const REQUEST_LIMIT: u64 = 4096;
 const REQUEST_PATIENCE: Duration = Duration::from_secs(5);
@@ -82,8 +85,8 @@ pub(crate) struct Ports {
 }
 
 impl Ports {
-    pub(crate) fn serve(listener: Arc<UnixListener>, namespace: Arc<NetworkNamespace>) -> Self {
-        Self { task: tokio::spawn(accept(listener, namespace)) }
+    pub(crate) fn serve(listener: Arc<UnixListener>, reach: Reach) -> Self {
+        Self { task: tokio::spawn(accept(listener, reach)) }
     }
 }
 
@@ -93,14 +96,14 @@ impl Drop for Ports {
     }
 }
 
-async fn accept(listener: Arc<UnixListener>, namespace: Arc<NetworkNamespace>) {
+async fn accept(listener: Arc<UnixListener>, reach: Reach) {
     let mut publications = JoinSet::new();
     loop {
         tokio::select! {
             Some(_) = publications.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((connection, _)) => {
-                    publications.spawn(publish(connection, Arc::clone(&namespace)));
+                    publications.spawn(publish(connection, reach.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "requests for ports cannot be accepted");
@@ -118,8 +121,9 @@ enum Listener {
     None,
 }
 
-async fn publish(connection: UnixStream, namespace: Arc<NetworkNamespace>) {
-    let (input, mut output) = connection.into_split();
+/// Publishes the port that is asked for over `connection`, for as long as that is open.
+pub(crate) async fn publish(connection: impl Duplex, reach: Reach) {
+    let (input, mut output) = tokio::io::split(connection);
     let mut input = BufReader::new(input);
     let request = timeout(REQUEST_PATIENCE, lines::read::<Publication>(&mut input, REQUEST_LIMIT)).await;
     let publication = match request {
@@ -139,8 +143,8 @@ async fn publish(connection: UnixStream, namespace: Arc<NetworkNamespace>) {
     let container = publication.container();
     let forward = async {
         match listener {
-            Listener::Tcp(listener) => tcp::forward(listener, container, &namespace).await,
-            Listener::Udp(socket) => udp::forward(socket, container, &namespace).await,
+            Listener::Tcp(listener) => tcp::forward(listener, container, &reach).await,
+            Listener::Udp(socket) => udp::forward(socket, container, &reach).await,
             Listener::None => std::future::pending().await,
         }
     };

@@ -26,9 +26,7 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 use crate::error::Error;
-#[cfg_attr(not(test), expect(unused_imports, reason = "engines in virtual machines are dialled in their own way"))]
-pub(crate) use gate::EngineDial;
-pub(crate) use gate::{Gate, UnixEngine};
+pub(crate) use gate::{Dialling, EngineDial, Gate, UnixEngine};
 pub(crate) use open_files::OpenFiles;
 pub(crate) use serve::Serving;
 
@@ -96,7 +94,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 /// One end of what is forwarded.
 pub(crate) enum Connection {
     Unix(UnixStream),
-    #[cfg_attr(not(test), expect(dead_code, reason = "engines in virtual machines are reached over such a stream"))]
+    /// To a virtual machine.
     Other(Box<dyn Duplex>),
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::backend::Backend;
 use crate::clock::now_ms;
 
 /// Where the engine is in its life.
@@ -125,6 +126,20 @@ pub struct Status {
     pub warnings: Vec<String>,
     /// What it is made of.
     pub versions: Versions,
+    /// What runs it, once that is known.
+    pub backend: Option<Backend>,
+    /// What runs the instructions of its machine, where it has one.
+    pub accelerator: Option<AcceleratorStatus>,
+}
+
+/// What runs a machine's instructions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AcceleratorStatus {
+    /// Its name, such as `KVM`.
+    pub name: String,
+    /// Why it was chosen, as a whole sentence.
+    pub why: String,
 }
 
 impl Status {

@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::appliance::Appliance;
+use crate::backend::EngineSettings;
 use crate::control::ControlServer;
 use crate::error::Error;
 use crate::lock::EngineLock;
@@ -40,7 +41,8 @@ pub async fn run(paths: EnginePaths, options: RunOptions) -> Result<Status, Erro
         // Fails only when it leads a session already, which is what is wanted.
         let _ = nix::unistd::setsid();
     }
-    if !nix::unistd::geteuid().is_root() {
+    let settings = EngineSettings::load(&paths)?;
+    if settings.backend.features().root && !nix::unistd::geteuid().is_root() {
         return Err(Error::NeedsRoot);
     }
     paths.create_data()?;
@@ -63,7 +65,7 @@ pub async fn run(paths: EnginePaths, options: RunOptions) -> Result<Status, Erro
         let _ = stdout.write_all(LISTENING.as_bytes()).and_then(|()| stdout.flush());
     }
 
-    let outcome = prepare_and_run(&paths, &journal, &gate, open_files, stopping).await;
+    let outcome = prepare_and_run(&paths, settings, &journal, &gate, open_files, stopping).await;
     let stopped = || Gate::Closed { message: "the engine was stopped; start it with `berth engine start`".to_owned() };
     gate.send_replace(outcome.as_ref().err().map_or_else(stopped, Gate::failed));
     socket.close().await;
@@ -82,6 +84,7 @@ pub async fn run(paths: EnginePaths, options: RunOptions) -> Result<Status, Erro
 
 async fn prepare_and_run(
     paths: &EnginePaths,
+    settings: EngineSettings,
     journal: &Journal,
     gate: &watch::Sender<Gate>,
     open_files: OpenFiles,
@@ -94,7 +97,9 @@ async fn prepare_and_run(
         let cause = text.strip_suffix(&format!("; {fix}")).unwrap_or(&text).to_owned();
         Failure { stage: State::Preparing.name().to_owned(), cause, fix, log: Vec::new() }
     })?;
-    engine::Engine::new(paths, journal, gate, appliance, listener, open_files, stopping).run().await
+    journal.change(|status| status.backend.replace(settings.backend) != Some(settings.backend));
+    let given = engine::Given { appliance, settings, listener, open_files };
+    engine::Engine::new(paths, journal, gate, given, stopping).run().await
 }
 
 fn stop_on_signals(stop: &watch::Sender<bool>) -> Result<(), Error> {

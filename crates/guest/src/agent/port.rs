@@ -3,12 +3,15 @@
 //! While the host is away, reading gives an end at once; that is the end of a session, not of the port.
 
 use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use nix::fcntl::OFlag;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::unix::pipe;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::error::Error;
 
@@ -36,11 +39,55 @@ pub(super) fn open() -> Result<File, Error> {
         .map_err(Error::file("cannot open", &device))
 }
 
-/// The port for one session. It is no pipe, and what is done with a pipe is what can be done with it.
-pub(super) fn stream(device: &File) -> Result<impl AsyncRead + AsyncWrite + Unpin + Send + 'static, Error> {
-    let what = "using the port to the host";
-    let end = || device.try_clone().map_err(Error::io(what));
-    let read = pipe::Receiver::from_file_unchecked(end()?).map_err(Error::io(what))?;
-    let write = pipe::Sender::from_file_unchecked(end()?).map_err(Error::io(what))?;
-    Ok(tokio::io::join(read, write))
+/// The port for one session.
+#[derive(Debug)]
+pub(super) struct Port(AsyncFd<File>);
+
+impl Port {
+    pub(super) fn of(device: &File) -> Result<Self, Error> {
+        let device = device.try_clone().map_err(Error::io("using the port to the host"))?;
+        #[expect(
+            deprecated,
+            reason = "the file is this value's own and never replaced; what replaces the call is unsafe"
+        )]
+        AsyncFd::new(device).map(Self).map_err(Error::io("using the port to the host"))
+    }
+}
+
+// Not as tokio's own pipes do it: they take a read that fills less than its buffer for the last there is, and a port gives
+// one buffer of the host's at a time.
+impl AsyncRead for Port {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let mut guard = ready!(self.0.poll_read_ready(context))?;
+            let space = buffer.initialize_unfilled();
+            match guard.try_io(|device| device.get_ref().read(space)) {
+                Ok(read) => {
+                    buffer.advance(read?);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(_would_block) => {}
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Port {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let mut guard = ready!(self.0.poll_write_ready(context))?;
+            match guard.try_io(|device| device.get_ref().write(bytes)) {
+                Ok(written) => return Poll::Ready(written),
+                Err(_would_block) => {}
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
 }

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde::Deserialize;
 use tokio::io::BufReader;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 
 use crate::appliance::Appliance;
+use crate::backend::GuestEvent;
 use crate::backend::network::DNS;
 use crate::error::Error;
 use crate::lines;
@@ -21,46 +21,6 @@ use crate::socket::OpenFiles;
 const LINE_LIMIT: u64 = 64 << 10;
 /// After its last word the outer process only has cgroups to remove.
 const EXIT_PATIENCE: Duration = Duration::from_secs(10);
-
-/// What a guest tells. Fields and events this version does not know are ignored.
-#[derive(Debug, PartialEq, Eq, Deserialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-pub(crate) enum GuestEvent {
-    /// An earlier guest still shuts down.
-    Waiting,
-    /// Its namespaces exist.
-    Isolated,
-    Service {
-        service: String,
-        state: ServiceState,
-        #[serde(default)]
-        detail: Option<String>,
-    },
-    CrashLoop {
-        service: String,
-        exits: u32,
-        detail: String,
-    },
-    Warning {
-        message: String,
-    },
-    Failed {
-        stage: String,
-        cause: String,
-    },
-    #[serde(other)]
-    Other,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum ServiceState {
-    Started,
-    Ready,
-    Exited,
-    #[serde(other)]
-    Other,
-}
 
 /// A running guest.
 #[derive(Debug)]
@@ -178,23 +138,4 @@ pub(crate) fn find_next_to(name: &'static str) -> Result<PathBuf, Error> {
 fn is_program(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{GuestEvent, ServiceState};
-
-    fn event(text: &str) -> GuestEvent {
-        serde_json::from_str(text).unwrap()
-    }
-
-    #[test]
-    fn what_the_guest_says_is_understood_and_what_it_may_say_later_is_no_error() {
-        assert_eq!(
-            event(r#"{"v":1,"event":"service","service":"dockerd","state":"ready","pid":7,"detail":null}"#),
-            GuestEvent::Service { service: "dockerd".to_owned(), state: ServiceState::Ready, detail: None }
-        );
-        assert_eq!(event(r#"{"v":1,"event":"isolated","mounts":9}"#), GuestEvent::Isolated);
-        assert_eq!(event(r#"{"v":2,"event":"slept","for":1}"#), GuestEvent::Other);
-    }
 }

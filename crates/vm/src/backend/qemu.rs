@@ -11,20 +11,24 @@ mod command_line;
 mod console;
 mod disk;
 mod error;
+mod guest;
 mod leash;
 mod machine;
 mod process;
 mod program;
 mod qmp;
+mod session;
 #[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;
 
-pub(crate) use accelerator::{Accelerator, Choice, choose_accelerator, reject_accelerator};
+pub(crate) use accelerator::{Accelerator, choose_accelerator, reject_accelerator};
 pub(crate) use error::QemuError;
+pub(crate) use guest::Guest;
 pub(crate) use machine::{Exit, ExitCause, Machine, MachineEvent};
 pub(crate) use program::{Program, find_program};
+#[cfg(test)]
 pub(crate) use qmp::QmpError;
 
 /// Everything a machine is made of. All paths are absolute.

@@ -7,17 +7,15 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen as start_listening, setsockopt, socket,
     sockopt,
 };
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 
-use super::NetworkNamespace;
+use super::Reach;
 
 const BACKLOG: i32 = 1024;
 /// Connections of one published port at a time; more wait in the kernel's queue.
 const CONNECTIONS: usize = 8192;
-const DIAL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Listens on exactly that address: an IPv6 one leaves the IPv4 port of the same number to others.
 pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -34,7 +32,7 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Carries every connection to the container until it is dropped.
-pub(super) async fn forward(listener: TcpListener, container: SocketAddr, namespace: &Arc<NetworkNamespace>) {
+pub(super) async fn forward(listener: TcpListener, container: SocketAddr, reach: &Reach) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -47,9 +45,9 @@ pub(super) async fn forward(listener: TcpListener, container: SocketAddr, namesp
         };
         match accepted {
             Ok((client, _)) => {
-                let namespace = Arc::clone(namespace);
+                let reach = reach.clone();
                 connections.spawn(async move {
-                    carry(client, container, &namespace).await;
+                    carry(client, container, &reach).await;
                     drop(place);
                 });
             }
@@ -61,21 +59,15 @@ pub(super) async fn forward(listener: TcpListener, container: SocketAddr, namesp
     }
 }
 
-async fn carry(mut client: TcpStream, container: SocketAddr, namespace: &NetworkNamespace) {
-    let Ok(mut server) = dial(container, namespace).await else {
+async fn carry(mut client: TcpStream, container: SocketAddr, reach: &Reach) {
+    let Ok(mut server) = reach.tcp(container).await else {
         // Nobody listens in the container: the client sees a reset, not a polite end.
         let _ = client.set_zero_linger();
         return;
     };
-    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let _ = client.set_nodelay(true);
     // It shuts down one direction when the other side has, and ends when both have.
     if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut server).await {
         tracing::debug!(%error, "a connection to a published port broke");
     }
-}
-
-async fn dial(container: SocketAddr, namespace: &NetworkNamespace) -> io::Result<TcpStream> {
-    let fd = namespace.socket(container, SockType::Stream).await?;
-    let socket = TcpSocket::from_std_stream(std::net::TcpStream::from(fd));
-    timeout(DIAL_PATIENCE, socket.connect(container)).await?
 }

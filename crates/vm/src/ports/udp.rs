@@ -8,16 +8,19 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind as bind_socket, setsockopt, socket, sockopt,
 };
 use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
-use super::NetworkNamespace;
+use super::Reach;
 
 /// Clients of one published port at a time; datagrams of further ones are dropped, as UDP may.
 const SESSIONS: usize = 1024;
 /// Without an answer for this long, a client is forgotten.
 const IDLE: Duration = Duration::from_secs(90);
 const LARGEST: usize = 65536;
+/// Datagrams of one client that wait for the container.
+const QUEUE: usize = 64;
 
 /// Binds exactly that address.
 pub(super) fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
@@ -32,14 +35,14 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
 }
 
 /// Carries datagrams to the container, and its answers back to whom they are for, until it is dropped.
-pub(super) async fn forward(host: UdpSocket, container: SocketAddr, namespace: &Arc<NetworkNamespace>) {
+pub(super) async fn forward(host: UdpSocket, container: SocketAddr, reach: &Reach) {
     let host = Arc::new(host);
-    let mut sessions: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
-    let mut answers = JoinSet::new();
+    let mut sessions: HashMap<SocketAddr, mpsc::Sender<Vec<u8>>> = HashMap::new();
+    let mut flows = JoinSet::new();
     let mut buffer = vec![0; LARGEST];
     loop {
         let received = tokio::select! {
-            Some(ended) = answers.join_next() => {
+            Some(ended) = flows.join_next() => {
                 if let Ok(client) = ended {
                     sessions.remove(&client);
                 }
@@ -49,37 +52,38 @@ pub(super) async fn forward(host: UdpSocket, container: SocketAddr, namespace: &
         };
         let Ok((length, client)) = received else { continue };
         let session = match sessions.get(&client) {
-            Some(session) => Arc::clone(session),
+            Some(session) => session,
             None if sessions.len() >= SESSIONS => continue,
             None => {
-                let Ok(session) = dial(container, namespace).await.map(Arc::new) else { continue };
-                sessions.insert(client, Arc::clone(&session));
-                answers.spawn(answer(Arc::clone(&host), client, Arc::clone(&session)));
-                session
+                let (session, datagrams) = mpsc::channel(QUEUE);
+                flows.spawn(carry(Arc::clone(&host), client, container, reach.clone(), datagrams));
+                sessions.entry(client).or_insert(session)
             }
         };
-        let _ = session.send(buffer.get(..length).unwrap_or_default()).await;
+        // A full queue loses datagrams, and never holds up another client's.
+        let _ = session.try_send(buffer.get(..length).unwrap_or_default().to_vec());
     }
 }
 
-/// Carries the container's answers to one client, and returns it when there have been none for long.
-async fn answer(host: Arc<UdpSocket>, client: SocketAddr, session: Arc<UdpSocket>) -> SocketAddr {
+/// Carries the datagrams of one client, and returns it when there have been none for long.
+async fn carry(
+    host: Arc<UdpSocket>,
+    client: SocketAddr,
+    container: SocketAddr,
+    reach: Reach,
+    mut datagrams: mpsc::Receiver<Vec<u8>>,
+) -> SocketAddr {
+    let Ok(mut flow) = reach.udp(container).await else { return client };
     let mut buffer = vec![0; LARGEST];
     loop {
-        match timeout_at(Instant::now() + IDLE, session.recv(&mut buffer)).await {
-            Ok(Ok(length)) => {
-                let _ = host.send_to(buffer.get(..length).unwrap_or_default(), client).await;
-            }
-            // Nobody listens in the container at the moment.
-            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-            Ok(Err(_)) | Err(_) => return client,
+        tokio::select! {
+            Some(datagram) = datagrams.recv() => flow.send(&datagram).await,
+            answer = timeout(IDLE, flow.receive(&mut buffer)) => match answer {
+                Ok(Some(length)) => {
+                    let _ = host.send_to(buffer.get(..length).unwrap_or_default(), client).await;
+                }
+                Ok(None) | Err(_) => return client,
+            },
         }
     }
-}
-
-async fn dial(container: SocketAddr, namespace: &NetworkNamespace) -> io::Result<UdpSocket> {
-    let fd = namespace.socket(container, SockType::Datagram).await?;
-    let socket = UdpSocket::from_std(std::net::UdpSocket::from(fd))?;
-    socket.connect(container).await?;
-    Ok(socket)
 }

@@ -48,7 +48,7 @@ impl Gate {
     }
 }
 
-type Dialling<'a> = Pin<Box<dyn Future<Output = io::Result<Connection>> + Send + 'a>>;
+pub(crate) type Dialling<'a> = Pin<Box<dyn Future<Output = io::Result<Connection>> + Send + 'a>>;
 
 /// How the engine is reached.
 pub(crate) trait EngineDial: Send + Sync + 'static {

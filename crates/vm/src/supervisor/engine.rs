@@ -1,6 +1,6 @@
 //! The engine's life as its supervisor sees it: launches guests, follows what they tell, and decides its state.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,15 +10,17 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::journal::{Journal, log_tail};
 use crate::appliance::Appliance;
-use crate::backend::native::{Guest, GuestEvent, ServiceState};
 use crate::backend::network::WayOut;
+use crate::backend::{Condition, EngineSettings, Guest, GuestEvent, ServiceState};
 use crate::paths::EnginePaths;
 use crate::ping;
-use crate::ports::{NetworkNamespace, Ports};
-use crate::socket::{Gate, OpenFiles, UnixEngine};
-use crate::status::{Failure, State, Versions};
+use crate::ports::{NetworkNamespace, Ports, Reach};
+use crate::socket::{Gate, OpenFiles};
+use crate::status::{AcceleratorStatus, Failure, State, Versions};
 
 const BOOT_DEADLINE: Duration = Duration::from_secs(30);
+/// A machine's start goes on from stage to stage, and each may take so long, emulated on a busy host.
+const STAGE_DEADLINE: Duration = Duration::from_secs(90);
 /// An earlier guest that still stops its containers is waited for.
 const WAIT_DEADLINE: Duration = Duration::from_secs(100);
 /// dockerd looks through all its containers before it answers.
@@ -46,13 +48,20 @@ enum Note {
     Network(Option<String>),
 }
 
+/// What an engine is run with.
+pub(super) struct Given {
+    pub(super) appliance: Appliance,
+    pub(super) settings: EngineSettings,
+    /// Where ports are asked for from namespaces of this kernel.
+    pub(super) listener: Arc<UnixListener>,
+    pub(super) open_files: OpenFiles,
+}
+
 pub(super) struct Engine<'a> {
     paths: &'a EnginePaths,
     journal: &'a Journal,
     gate: &'a watch::Sender<Gate>,
-    appliance: Appliance,
-    listener: Arc<UnixListener>,
-    open_files: OpenFiles,
+    given: Given,
     stopping: watch::Receiver<bool>,
     way_out: Option<WayOut>,
     relaunches: VecDeque<Instant>,
@@ -68,11 +77,13 @@ struct Life {
     network_known: bool,
     network_warning: Option<String>,
     warnings: Vec<String>,
+    /// What is wrong at the moment.
+    conditions: BTreeMap<Condition, String>,
     answers: bool,
     /// Why it does not answer, once it has.
     trouble: Option<String>,
     misses: u32,
-    failure: Option<(String, String)>,
+    failure: Option<Told>,
     deadline: Instant,
 }
 
@@ -90,6 +101,19 @@ impl Drop for AbortOnDrop {
     }
 }
 
+/// What a guest says went wrong for good.
+struct Told {
+    stage: String,
+    cause: String,
+    fix: Option<String>,
+}
+
+impl std::fmt::Display for Told {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}: {}", self.stage, self.cause)
+    }
+}
+
 enum End {
     Asked,
     Crashed(String),
@@ -101,14 +125,12 @@ impl<'a> Engine<'a> {
         paths: &'a EnginePaths,
         journal: &'a Journal,
         gate: &'a watch::Sender<Gate>,
-        appliance: Appliance,
-        listener: Arc<UnixListener>,
-        open_files: OpenFiles,
+        given: Given,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        let way_out = WayOut::find(&appliance);
-        let relaunches = VecDeque::new();
-        Self { paths, journal, gate, appliance, listener, open_files, stopping, way_out, relaunches }
+        let outside = given.settings.backend.features().network_from_outside;
+        let way_out = outside.then(|| WayOut::find(&given.appliance)).flatten();
+        Self { paths, journal, gate, given, stopping, way_out, relaunches: VecDeque::new() }
     }
 
     /// Keeps the engine running until it is asked to stop, or does not stay up.
@@ -128,7 +150,9 @@ impl<'a> Engine<'a> {
     }
 
     async fn one_life(&mut self) -> Result<End, Failure> {
-        let guest = Guest::launch(self.paths, &self.appliance, self.way_out.is_some(), self.open_files)
+        let Given { appliance, settings, open_files, .. } = &self.given;
+        let features = settings.backend.features();
+        let guest = Guest::launch(self.paths, appliance, settings, self.way_out.is_some(), *open_files)
             .map_err(|error| self.failure(State::Preparing.name(), error.to_string(), error.fix()))?;
         self.hold("starting");
         self.journal.enter(State::Booting);
@@ -139,14 +163,15 @@ impl<'a> Engine<'a> {
             ports: None,
             network: None,
             pinging: None,
-            network_known: false,
+            network_known: !features.network_from_outside,
             network_warning: None,
             warnings: Vec::new(),
+            conditions: BTreeMap::new(),
             answers: false,
             trouble: None,
             misses: 0,
             failure: None,
-            deadline: Instant::now() + BOOT_DEADLINE,
+            deadline: Instant::now() + if features.network_from_outside { BOOT_DEADLINE } else { STAGE_DEADLINE },
         };
         let mut stopping = self.stopping.clone();
         let end = loop {
@@ -161,27 +186,26 @@ impl<'a> Engine<'a> {
                 event = life.guest.next() => match event {
                     Some(event) => self.hear(&mut life, event),
                     None => {
-                        let cause = life.failure.take().map_or_else(
-                            || "the engine's processes ended".to_owned(),
-                            |(stage, cause)| format!("{stage}: {cause}"),
-                        );
+                        let told = life.failure.take();
                         break if self.journal.state() == State::Degraded || life.answers {
-                            End::Crashed(cause)
+                            let cause = told.as_ref().map(ToString::to_string);
+                            End::Crashed(cause.unwrap_or_else(|| "the engine's processes ended".to_owned()))
                         } else {
-                            self.give_up(cause)
+                            let cause = "the engine's processes ended".to_owned();
+                            self.give_up(told.unwrap_or_else(|| self.now(cause)))
                         };
                     }
                 },
                 Some(note) = told.recv() => self.note(&mut life, note),
                 () = sleep_until(life.deadline), if starting => {
                     let stage = self.journal.state().name();
-                    break self.give_up(format!("the engine did not get through \"{stage}\" in time"));
+                    break self.give_up(self.now(format!("the engine did not get through \"{stage}\" in time")));
                 }
             }
-            if let Some((stage, cause)) =
+            if let Some(told) =
                 life.failure.take_if(|_| !matches!(self.journal.state(), State::Ready | State::Degraded))
             {
-                break self.give_up(format!("{stage}: {cause}"));
+                break self.give_up(told);
             }
         };
         match &end {
@@ -238,13 +262,43 @@ impl<'a> Engine<'a> {
         match event {
             GuestEvent::Waiting => life.deadline = Instant::now() + WAIT_DEADLINE,
             GuestEvent::Isolated => self.isolated(life),
+            GuestEvent::Stage { name } => {
+                life.deadline = Instant::now() + STAGE_DEADLINE;
+                tracing::info!(stage = name, "engine");
+            }
+            GuestEvent::Accelerator { name, why } => self.journal.change(|status| {
+                let found = Some(AcceleratorStatus { name, why });
+                let changed = status.accelerator != found;
+                status.accelerator = found;
+                changed
+            }),
+            GuestEvent::Lost { why } => {
+                self.hold("being looked for");
+                life.pinging = None;
+                if life.answers || life.trouble.is_some() {
+                    life.answers = false;
+                    life.trouble = Some(format!("the engine's machine cannot be reached: {why}"));
+                    self.judge(life);
+                }
+            }
+            GuestEvent::Condition { what, text } => {
+                match text {
+                    Some(text) => drop(life.conditions.insert(what, text)),
+                    None => drop(life.conditions.remove(&what)),
+                }
+                self.judge(life);
+            }
             GuestEvent::Service { service, state, detail } if service == "dockerd" => match state {
                 ServiceState::Started => {
                     life.deadline = Instant::now() + CONNECT_DEADLINE;
                     self.journal.enter(State::Connecting);
                 }
                 ServiceState::Ready => {
-                    self.gate.send_replace(Gate::Open(Arc::new(UnixEngine(self.paths.dockerd_socket()))));
+                    // A machine that was reached late tells only how it is by now.
+                    if self.journal.state() == State::Booting {
+                        self.journal.enter(State::Connecting);
+                    }
+                    self.gate.send_replace(Gate::Open(life.guest.dial(self.paths)));
                     self.ask(life);
                 }
                 ServiceState::Exited => {
@@ -269,23 +323,27 @@ impl<'a> Engine<'a> {
                     life.trouble = Some(text);
                     self.judge(life);
                 } else {
-                    life.failure = Some(("services".to_owned(), text));
+                    life.failure = Some(Told { stage: "services".to_owned(), cause: text, fix: None });
                 }
             }
             GuestEvent::Warning { message } => {
                 life.warnings.push(message);
                 self.judge(life);
             }
-            GuestEvent::Failed { stage, cause } => life.failure = Some((stage, cause)),
+            GuestEvent::Failed { stage, cause, fix } => life.failure = Some(Told { stage, cause, fix }),
             GuestEvent::Service { .. } | GuestEvent::Other => {}
         }
     }
 
     /// The namespaces exist: ports can be published, and a way out be attached, while dockerd is starting.
     fn isolated(&self, life: &mut Life) {
-        let path = life.guest.network_namespace();
+        let Guest::Native(guest) = &life.guest else { return };
+        let path = guest.network_namespace();
         match NetworkNamespace::enter(&path) {
-            Ok(namespace) => life.ports = Some(Ports::serve(Arc::clone(&self.listener), Arc::new(namespace))),
+            Ok(namespace) => {
+                let listener = Arc::clone(&self.given.listener);
+                life.ports = Some(Ports::serve(listener, Reach::Namespace(Arc::new(namespace))));
+            }
             Err(error) => life.warnings.push(format!("ports cannot be published: {error}")),
         }
         match self.way_out.clone() {
@@ -329,9 +387,9 @@ impl<'a> Engine<'a> {
     fn note(&self, life: &mut Life, note: Note) {
         match note {
             Note::Answers(mut versions) => {
-                versions.suite = Some(self.appliance.manifest().suite.clone());
+                versions.suite = Some(self.given.appliance.manifest().suite.clone());
                 if versions.containerd.is_none() {
-                    versions.containerd = self.appliance.manifest().versions.get("containerd").cloned();
+                    versions.containerd = self.given.appliance.manifest().versions.get("containerd").cloned();
                 }
                 self.journal.change(|status| std::mem::replace(&mut status.versions, *versions) != status.versions);
                 life.answers = true;
@@ -364,8 +422,14 @@ impl<'a> Engine<'a> {
         if !ready && !began {
             return;
         }
-        let warnings: Vec<String> =
-            life.trouble.iter().chain(&life.network_warning).chain(&life.warnings).cloned().collect();
+        let warnings: Vec<String> = life
+            .trouble
+            .iter()
+            .chain(life.conditions.values())
+            .chain(&life.network_warning)
+            .chain(&life.warnings)
+            .cloned()
+            .collect();
         if warnings.is_empty() && ready {
             self.journal.change(|status| !std::mem::take(&mut status.warnings).is_empty());
             self.journal.enter(State::Ready);
@@ -383,13 +447,14 @@ impl<'a> Engine<'a> {
         });
     }
 
-    fn give_up(&self, cause: String) -> End {
-        let stage = self.journal.state().name();
-        End::Failed(self.failure(
-            stage,
-            cause,
-            "look at the log below and in the data folder, then start the engine again",
-        ))
+    /// What went wrong in the present stage.
+    fn now(&self, cause: String) -> Told {
+        Told { stage: self.journal.state().name().to_owned(), cause, fix: None }
+    }
+
+    fn give_up(&self, told: Told) -> End {
+        let usual = "look at the log below and in the data folder, then start the engine again";
+        End::Failed(self.failure(&told.stage, told.cause, told.fix.as_deref().unwrap_or(usual)))
     }
 
     fn failure(&self, stage: &str, cause: String, fix: &str) -> Failure {
@@ -397,7 +462,7 @@ impl<'a> Engine<'a> {
             stage: stage.to_owned(),
             cause,
             fix: fix.to_owned(),
-            log: log_tail(&self.paths.logs(), &["containerd", "dockerd"], LOG_LINES),
+            log: log_tail(&self.paths.logs(), self.given.settings.backend.features().logs, LOG_LINES),
         }
     }
 }

@@ -266,6 +266,10 @@ impl Machine {
     /// # Errors
     ///
     /// QEMU does not answer or is gone.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the supervisor asks for it when an idle machine gives back what it has")
+    )]
     pub(crate) async fn pause(&self) -> Result<(), QemuError> {
         self.command("stop", None).await.map(drop)
     }
@@ -284,6 +288,10 @@ impl Machine {
     /// # Errors
     ///
     /// QEMU does not answer or is gone.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the supervisor asks for it when an idle machine gives back what it has")
+    )]
     pub(crate) async fn run_state(&self) -> Result<String, QemuError> {
         let status = self.command("query-status", None).await?;
         Ok(status.get("status").and_then(Value::as_str).unwrap_or("unknown").to_owned())
@@ -294,6 +302,10 @@ impl Machine {
     /// # Errors
     ///
     /// QEMU does not answer or is gone.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the supervisor asks for it when an idle machine gives back what it has")
+    )]
     pub(crate) async fn balloon(&self, bytes: u64) -> Result<(), QemuError> {
         self.command("balloon", Some(json!({ "value": bytes }))).await.map(drop)
     }
@@ -303,6 +315,10 @@ impl Machine {
     /// # Errors
     ///
     /// QEMU does not answer or is gone, or the guest has no balloon's driver yet.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the supervisor asks for it when an idle machine gives back what it has")
+    )]
     pub(crate) async fn memory_bytes(&self) -> Result<u64, QemuError> {
         let balloon = self.command("query-balloon", None).await?;
         let malformed = || QmpError::Refused { command: "query-balloon", why: format!("it says {balloon}") };
@@ -314,6 +330,10 @@ impl Machine {
     /// # Errors
     ///
     /// It would become smaller, the host has no space, or QEMU does not answer.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the supervisor asks for it when an idle machine gives back what it has")
+    )]
     pub(crate) async fn disk_resize(&self, bytes: u64) -> Result<(), QemuError> {
         // Held over the command: of two at once QEMU may do the smaller last, which would cut the disk.
         let mut present = self.data_bytes.lock().await;

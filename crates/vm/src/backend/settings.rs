@@ -1,0 +1,218 @@
+//! Which backend runs the engine of a data folder, and how large its machine is. Kept beside the data, so that every
+//! start is like the first.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::paths::EnginePaths;
+
+const GIB: u64 = 1 << 30;
+const MIB: u64 = 1 << 20;
+const MEMORY_MIB: std::ops::RangeInclusive<u32> = 512..=1_048_576;
+const DISK_GIB: std::ops::RangeInclusive<u64> = 4..=65_536;
+const DEFAULT_DISK_GIB: u64 = 64;
+
+/// What runs the engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// Namespaces of this machine's kernel.
+    #[default]
+    Native,
+    /// A virtual machine of QEMU's.
+    Qemu,
+}
+
+impl Backend {
+    /// Its name, as in its JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Qemu => "qemu",
+        }
+    }
+
+    fn other(self) -> Self {
+        match self {
+            Self::Native => Self::Qemu,
+            Self::Qemu => Self::Native,
+        }
+    }
+
+    /// What of this backend's data is in the folder, if anything.
+    fn data(self, paths: &EnginePaths) -> Option<PathBuf> {
+        let data = match self {
+            Self::Native => paths.data().join("docker"),
+            Self::Qemu => paths.data_disk(),
+        };
+        data.exists().then_some(data)
+    }
+}
+
+impl std::str::FromStr for Backend {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        [Self::Native, Self::Qemu].into_iter().find(|backend| backend.name() == text).ok_or_else(|| {
+            Error::BadSettings(format!("`{text}` is no way to run the engine: there is `native` and `qemu`"))
+        })
+    }
+}
+
+/// How the engine of one data folder is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EngineSettings {
+    /// What runs it.
+    pub backend: Backend,
+    /// A machine's memory.
+    pub memory_mib: u32,
+    /// Its processors.
+    pub cpus: u32,
+    /// The size of its data disk, which takes only the room that is used of it.
+    pub disk_gib: u64,
+}
+
+impl Default for EngineSettings {
+    /// A quarter of this machine's memory, from 2 to 8 GiB, and all of its processors.
+    fn default() -> Self {
+        let quarter = memory_bytes().unwrap_or(8 * GIB) / 4 / MIB;
+        let cpus = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        Self {
+            backend: Backend::default(),
+            memory_mib: u32::try_from(quarter).unwrap_or(u32::MAX).clamp(2048, 8192),
+            cpus: u32::try_from(cpus).unwrap_or(2),
+            disk_gib: DEFAULT_DISK_GIB,
+        }
+    }
+}
+
+/// What is to be other than it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SettingsChange {
+    /// What runs it.
+    pub backend: Option<Backend>,
+    /// A machine's memory.
+    pub memory_mib: Option<u32>,
+    /// Its processors.
+    pub cpus: Option<u32>,
+    /// The size of its data disk.
+    pub disk_gib: Option<u64>,
+}
+
+impl EngineSettings {
+    /// What the data folder says, or the defaults.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or was not written by Berth.
+    pub fn load(paths: &EnginePaths) -> Result<Self, Error> {
+        let file = paths.settings_file();
+        match fs::read(&file) {
+            Ok(text) => serde_json::from_slice(&text).map_err(|error| {
+                let file = file.display();
+                Error::BadSettings(format!("{file} cannot be read ({error}); remove it to begin with the defaults"))
+            }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(Error::file("read", &file)(error)),
+        }
+    }
+
+    /// Changes what the next start does, and keeps it.
+    ///
+    /// # Errors
+    ///
+    /// A size cannot be, the data folder holds data of the other backend, or the file cannot be written.
+    pub fn change(paths: &EnginePaths, change: SettingsChange) -> Result<Self, Error> {
+        let before = Self::load(paths)?;
+        let after = Self {
+            backend: change.backend.unwrap_or(before.backend),
+            memory_mib: change.memory_mib.unwrap_or(before.memory_mib),
+            cpus: change.cpus.unwrap_or(before.cpus),
+            disk_gib: change.disk_gib.unwrap_or(before.disk_gib),
+        };
+        after.check(paths)?;
+        if after != before || !paths.settings_file().exists() && change != SettingsChange::default() {
+            paths.create_data()?;
+            after.write(&paths.settings_file())?;
+        }
+        Ok(after)
+    }
+
+    fn check(&self, paths: &EnginePaths) -> Result<(), Error> {
+        let bad = |text: String| Err(Error::BadSettings(text));
+        if let (None, Some(theirs)) = (self.backend.data(paths), self.backend.other().data(paths)) {
+            let (wanted, made) = (self.backend.name(), self.backend.other().name());
+            let theirs = theirs.display();
+            return bad(format!(
+                "this data folder was made by the backend `{made}`, whose data ({theirs}) the backend `{wanted}` does not \
+                 see; start it with `--backend {made}`, or name another folder with --data"
+            ));
+        }
+        if !MEMORY_MIB.contains(&self.memory_mib) {
+            return bad(format!("{} MiB are no size for a machine's memory; from 512 on is", self.memory_mib));
+        }
+        if self.cpus == 0 || self.cpus > 255 {
+            return bad(format!("a machine cannot have {} processors; from 1 to 255 it can", self.cpus));
+        }
+        if !DISK_GIB.contains(&self.disk_gib) {
+            return bad(format!("{} GiB are no size for a data disk; from 4 to 65,536 are", self.disk_gib));
+        }
+        Ok(())
+    }
+
+    fn write(&self, file: &Path) -> Result<(), Error> {
+        let fresh = file.with_extension("json.new");
+        let text = serde_json::to_vec_pretty(self).map_err(|error| Error::BadSettings(error.to_string()))?;
+        fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, file)).map_err(Error::file("write", file))
+    }
+
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        self.disk_gib.saturating_mul(GIB)
+    }
+}
+
+fn memory_bytes() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Backend, EngineSettings, SettingsChange};
+    use crate::paths::EnginePaths;
+
+    #[test]
+    fn what_was_chosen_once_holds_for_every_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = EnginePaths::with_runtime(&folder.path().join("data"), None).unwrap();
+        assert_eq!(EngineSettings::load(&paths).unwrap(), EngineSettings::default());
+        let change = SettingsChange { backend: Some(Backend::Qemu), cpus: Some(1), ..SettingsChange::default() };
+        let settings = EngineSettings::change(&paths, change).unwrap();
+        assert_eq!((settings.backend, settings.cpus), (Backend::Qemu, 1));
+        assert_eq!(EngineSettings::change(&paths, SettingsChange::default()).unwrap(), settings);
+        for bad in [
+            SettingsChange { cpus: Some(0), ..SettingsChange::default() },
+            SettingsChange { memory_mib: Some(1), ..SettingsChange::default() },
+            SettingsChange { disk_gib: Some(1), ..SettingsChange::default() },
+        ] {
+            assert!(EngineSettings::change(&paths, bad).is_err());
+        }
+        assert_eq!(EngineSettings::load(&paths).unwrap(), settings, "what was refused changed nothing");
+    }
+
+    #[test]
+    fn data_of_the_other_backend_is_not_hidden() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = EnginePaths::with_runtime(folder.path(), None).unwrap();
+        std::fs::create_dir(folder.path().join("docker")).unwrap();
+        let change = SettingsChange { backend: Some(Backend::Qemu), ..SettingsChange::default() };
+        let error = EngineSettings::change(&paths, change).unwrap_err().to_string();
+        assert!(error.contains("--backend native"), "{error}");
+    }
+}

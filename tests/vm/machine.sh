@@ -141,7 +141,8 @@ until_ok 60000 again || fail "a container that restarts always, or its port, doe
 say "the supervisor is killed: its machine goes with it, and the next start finds everything"
 supervisor=$(state one pid)
 kill -9 "$supervisor"
-until_ok 10000 sh -c "! pgrep -f -- '$work/one/vm/data.raw'" || fail "the machine outlives its supervisor"
+no_machine() { [ -z "$(machine one)" ]; }
+until_ok 10000 no_machine || fail "the machine outlives its supervisor"
 engine start one >/dev/null || fail "no start after the supervisor was killed"
 on one image inspect busybox >/dev/null || fail "the image is lost"
 

@@ -67,7 +67,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
         .build()
         .map_err(Error::io("starting the agent's runtime"))?;
     runtime.block_on(async {
-        let agent = Agent::new(place)?;
+        let agent = Agent::new(place, !stdio)?;
         if stdio { agent.once().await } else { agent.always().await }
     })
 }
@@ -82,9 +82,13 @@ struct Agent {
 }
 
 impl Agent {
-    fn new(place: Place) -> Result<Self, Error> {
+    fn new(place: Place, adopts: bool) -> Result<Self, Error> {
         let (tell, told) = mpsc::channel(64);
         let opener = watch::Sender::new(None);
+        // First: whoever connects below is none of them.
+        if adopts {
+            published::adopt(&opener.subscribe(), &tell);
+        }
         published::listen(&place.ports, opener.subscribe(), tell)?;
         Ok(Self { place: Arc::new(place), picture: Arc::default(), opener, told })
     }

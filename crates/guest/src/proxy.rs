@@ -48,6 +48,19 @@ struct Answer {
     error: Option<String>,
 }
 
+/// The line that asks for the port of a docker-proxy that was started with these arguments.
+pub(crate) fn request(arguments: &[String]) -> Result<Vec<u8>, Error> {
+    let publication = parse(arguments)?;
+    let mut line = serde_json::to_vec(&publication).map_err(|error| Error::Publish(error.to_string()))?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// Whether that is the real docker-proxy.
+pub(crate) fn is_real_proxy(program: &str) -> bool {
+    REAL.contains(&program)
+}
+
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
     match publish(arguments) {
         Ok(connection) => {
@@ -63,12 +76,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
 }
 
 fn publish(arguments: &[String]) -> Result<UnixStream, Error> {
-    let publication = parse(arguments)?;
+    let line = request(arguments)?;
     let mut supervisor = UnixStream::connect(config::PORTS_SOCKET)
         .map_err(|error| Error::Publish(format!("Berth's supervisor does not answer ({error})")))?;
     supervisor.set_read_timeout(Some(PATIENCE)).map_err(Error::io("setting a deadline"))?;
-    let mut line = serde_json::to_vec(&publication).map_err(|error| Error::Publish(error.to_string()))?;
-    line.push(b'\n');
     supervisor.write_all(&line).map_err(Error::io("asking Berth's supervisor for the port"))?;
     let mut answer = Vec::new();
     BufReader::new((&supervisor).take(ANSWER_LIMIT))

@@ -1,5 +1,6 @@
 //! One of the programs PID 1 keeps running.
 
+use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -173,6 +174,10 @@ impl Service {
         self.pid = None;
         let delay = self.backoff.after(self.started.elapsed());
         self.due = Some(Instant::now() + delay);
+        if self.name == Name::Agent {
+            // Nobody else can be told: the console is what is left.
+            let _ = writeln!(std::io::stderr(), "berth-guest: the agent ended ({how})");
+        }
         self.tell(ServiceState::Exited, Some(how.to_owned()));
         if let Some(exits) = self.backoff.crash_loop() {
             emit(&Event::CrashLoop { service: self.name.text(), exits, detail: how.to_owned() });

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt as _, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixListener;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
@@ -29,6 +29,7 @@ pub(crate) use reach::{Reach, as_io};
 
 const REQUEST_LIMIT: u64 = 4096;
 const REQUEST_PATIENCE: Duration = Duration::from_secs(5);
+const PARTING: Duration = Duration::from_secs(5);
 /// When dockerd is restarted, its old proxies may still be ending while the new ones ask for the same ports.
 const OWN_PORT_TRIES: u32 = 10;
 const OWN_PORT_PAUSE: Duration = Duration::from_millis(100);
@@ -132,14 +133,14 @@ pub(crate) async fn publish(connection: impl Duplex, reach: Reach) {
         Ok(Err(error)) => {
             let error = Some(format!("the request was not understood: {error}"));
             let _ = lines::write(&mut output, &Answer { v: 1, ok: false, error }).await;
-            return;
+            return part(&mut input, &mut output).await;
         }
     };
     let listener = open(&publication).await;
     let answer = Answer { v: 1, ok: listener.is_ok(), error: listener.as_ref().err().map(ToString::to_string) };
     tracing::info!(?publication, error = ?answer.error, "port");
     let told = lines::write(&mut output, &answer).await;
-    let (Ok(listener), Ok(())) = (listener, told) else { return };
+    let (Ok(listener), Ok(())) = (listener, told) else { return part(&mut input, &mut output).await };
     let container = publication.container();
     let forward = async {
         match listener {
@@ -154,6 +155,13 @@ pub(crate) async fn publish(connection: impl Duplex, reach: Reach) {
         () = forward => {}
         () = ended => {}
     }
+}
+
+/// Lets the other side read the last words: a stream that is merely dropped may take them with it.
+async fn part(input: &mut (impl AsyncRead + Unpin), output: &mut (impl AsyncWrite + Unpin)) {
+    let mut nothing = [0; 64];
+    let _ = output.shutdown().await;
+    let _ = timeout(PARTING, async { while matches!(input.read(&mut nothing).await, Ok(1..)) {} }).await;
 }
 
 /// Why a port was not opened on the host; the engine passes the words on to whoever asked for the port.

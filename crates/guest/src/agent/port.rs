@@ -60,12 +60,16 @@ impl AsyncRead for Port {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             let mut guard = ready!(self.0.poll_read_ready(context))?;
+            // Of the moment when it was taken: the host may have come back since. tokio holds it to be for good, and would ask
+            // again and again; for a session it is the end.
+            let gone = guard.ready().is_read_closed();
             let space = buffer.initialize_unfilled();
             match guard.try_io(|device| device.get_ref().read(space)) {
                 Ok(read) => {
                     buffer.advance(read?);
                     return Poll::Ready(Ok(()));
                 }
+                Err(_would_block) if gone => return Poll::Ready(Ok(())),
                 Err(_would_block) => {}
             }
         }
@@ -76,8 +80,10 @@ impl AsyncWrite for Port {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         loop {
             let mut guard = ready!(self.0.poll_write_ready(context))?;
+            let gone = guard.ready().is_write_closed();
             match guard.try_io(|device| device.get_ref().write(bytes)) {
                 Ok(written) => return Poll::Ready(written),
+                Err(_would_block) if gone => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
                 Err(_would_block) => {}
             }
         }

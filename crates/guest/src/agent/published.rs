@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use berth_mux::control::Event;
 use berth_mux::{Opener, Stream, Target};
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use crate::error::Error;
+use crate::proxy;
 
 const LINE_LIMIT: u64 = 4096;
 /// Less than the stand-in waits for.
@@ -43,30 +46,75 @@ async fn publish(connection: UnixStream, mut host: Host, tell: mpsc::Sender<Even
     let mut local = BufReader::new(read);
     let Ok(Some(request)) = timeout(REQUEST_PATIENCE, line(&mut local)).await else { return };
     let first = timeout(HOST_PATIENCE, ask(&mut host, &request)).await;
-    let Ok((mut stream, answer)) = first else {
+    let Ok((stream, answer)) = first else {
         let _ = write.write_all(b"{\"v\":1,\"ok\":false,\"error\":\"Berth's supervisor does not answer\"}\n").await;
         return;
     };
     if write.write_all(&answer).await.is_err() || !is_yes(&answer) {
         return;
     }
-    loop {
-        tokio::select! {
-            () = ended(&mut local) => return,
-            () = ended(&mut stream) => {}
-        }
-        // The host went away, or gave the port up.
-        drop(stream);
-        let again = tokio::select! {
-            () = ended(&mut local) => return,
-            again = ask(&mut host, &request) => again,
+    hold(ended(&mut local), Some(stream), &request, &mut host, &tell).await;
+}
+
+/// Takes the ports of an agent before this one over: the real docker-proxies still run, and nobody holds their ports.
+pub(super) fn adopt(host: &Host, tell: &mpsc::Sender<Event>) {
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(process) = entry.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw)
+        else {
+            continue;
         };
-        if !is_yes(&again.1) {
-            let message = format!("a port is no longer published: {}", String::from_utf8_lossy(&again.1).trim());
-            let _ = tell.send(Event::Warning { message }).await;
-            return ended(&mut local).await;
+        let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let words = String::from_utf8_lossy(&words);
+        let mut words = words.trim_end_matches('\0').split('\0').map(str::to_owned);
+        if !words.next().is_some_and(|program| proxy::is_real_proxy(&program)) {
+            continue;
         }
-        stream = again.0;
+        let arguments: Vec<String> = words.collect();
+        if let (Ok(request), Ok(end)) = (proxy::request(&arguments), end_of(process)) {
+            let (mut host, tell) = (host.clone(), tell.clone());
+            tokio::spawn(async move { hold(end, None, &request, &mut host, &tell).await });
+        }
+    }
+}
+
+/// The end of a process that is none of this one's children.
+fn end_of(process: Pid) -> std::io::Result<impl Future<Output = ()> + Send> {
+    let process = pidfd_open(process, PidfdFlags::NONBLOCK)?;
+    #[expect(
+        deprecated,
+        reason = "the descriptor is this value's own and never replaced; what replaces the call is unsafe"
+    )]
+    let process = AsyncFd::with_interest(process, Interest::READABLE)?;
+    Ok(async move { drop(process.readable().await) })
+}
+
+/// Keeps a port published until `gone`, whichever hosts come and go.
+async fn hold(
+    gone: impl Future<Output = ()>,
+    mut stream: Option<BufReader<Stream>>,
+    request: &[u8],
+    host: &mut Host,
+    tell: &mpsc::Sender<Event>,
+) {
+    tokio::pin!(gone);
+    loop {
+        if let Some(mut open) = stream.take() {
+            tokio::select! {
+                () = &mut gone => return,
+                // The host went away, or gave the port up.
+                () = ended(&mut open) => {}
+            }
+        }
+        let (again, answer) = tokio::select! {
+            () = &mut gone => return,
+            again = ask(host, request) => again,
+        };
+        if !is_yes(&answer) {
+            let message = format!("a port is no longer published: {}", String::from_utf8_lossy(&answer).trim());
+            let _ = tell.send(Event::Warning { message }).await;
+            return gone.await;
+        }
+        stream = Some(again);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -30,6 +31,8 @@ pub(crate) fn is_first_process(program: &OsStr) -> bool {
 /// Finds the machine's root and goes on there. Returns only when there is no way: the kernel then gives up, which its
 /// console shows together with the reason.
 pub(crate) fn find_root() -> Result<ExitCode, Error> {
+    // The first words on the console, for the kernel is quiet: whoever started the machine waits for them.
+    let _ = writeln!(io::stderr(), "berth-guest: the kernel has started");
     kernel_files()?;
     load_modules(Path::new("/modules.list"))?;
     let disk = disk_of(OS_DISK)?;

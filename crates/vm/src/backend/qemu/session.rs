@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use berth_mux::control::{Event, HelloReply, Reply, Request, ServiceState as Told};
-use berth_mux::{Config, ControlSender, Inbound, Offer, Opener, RefusalCode, Role, Session, Target};
+use berth_mux::{Config, ControlError, ControlSender, Inbound, Offer, Opener, RefusalCode, Role, Session, Target};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -25,6 +25,20 @@ const AGAIN: Duration = Duration::from_millis(200);
 const EMULATED_SILENCE: Duration = Duration::from_secs(60);
 /// Ports that are asked for at a time.
 const PUBLICATIONS: usize = 4096;
+
+/// Why there is no session with an agent that is there.
+#[derive(Debug, thiserror::Error)]
+enum GreetError {
+    #[error(
+        "its agent speaks version {theirs} of the protocol, and this Berth needs {PROTOCOL}: the appliance is of another version; \
+         build or install it again"
+    )]
+    Protocol { theirs: u32 },
+    #[error("the guest answered something else than it was asked")]
+    OtherAnswer,
+    #[error("{0}")]
+    NoAnswer(#[source] ControlError),
+}
 
 /// What sessions are held with.
 pub(super) struct Link {
@@ -80,7 +94,7 @@ impl Link {
                         self.control.send_replace(Some(sender.clone()));
                         self.opener.send_replace(Some(opener.clone()));
                     }
-                    Err(why) => return why,
+                    Err(error) => return error.to_string(),
                 },
                 _ = clock.tick(), if greeted => drop(tokio::spawn(set_clock(sender.clone()))),
                 // Only once dockerd can be reached may anybody hear that it is ready.
@@ -106,23 +120,18 @@ impl Link {
         }
     }
 
-    async fn greet(&self, control: &ControlSender) -> Result<HelloReply, String> {
+    async fn greet(&self, control: &ControlSender) -> Result<HelloReply, GreetError> {
         let request = Request::Hello { protocol: PROTOCOL, host_version: env!("CARGO_PKG_VERSION").to_owned() };
         match control.request(request, HELLO_PATIENCE).await {
             Ok(Reply::Hello(hello)) if hello.protocol >= PROTOCOL.min(self.protocol) => Ok(hello),
             Ok(Reply::Hello(hello)) => {
-                let cause = format!(
-                    "its agent speaks version {} of the protocol, and this Berth needs {PROTOCOL}: the appliance is of another \
-                     version; build or install it again",
-                    hello.protocol
-                );
-                let failed =
-                    GuestEvent::Failed { stage: "greeting the guest".to_owned(), cause: cause.clone(), fix: None };
-                let _ = self.tell.send(failed).await;
-                Err(cause)
+                let error = GreetError::Protocol { theirs: hello.protocol };
+                let (stage, cause) = ("greeting the guest".to_owned(), error.to_string());
+                let _ = self.tell.send(GuestEvent::Failed { stage, cause, fix: None }).await;
+                Err(error)
             }
-            Ok(_) => Err("the guest answered something else than it was asked".to_owned()),
-            Err(error) => Err(error.to_string()),
+            Ok(_) => Err(GreetError::OtherAnswer),
+            Err(error) => Err(GreetError::NoAnswer(error)),
         }
     }
 

@@ -164,9 +164,4 @@ grep -q 'no ext4 file system' "$work/said" || fail "words: $(cat "$work/said")"
 engine stop two >/dev/null
 nothing_left two
 
-say "no QEMU"
-mkdir -p "$work/bin"
-! PATH=$work/bin /usr/bin/timeout 100 "$berth" engine start --data "$work/three" --backend qemu 2>"$work/said" || fail "without QEMU"
-grep -q 'QEMU was not found' "$work/said" || fail "words: $(cat "$work/said")"
-"$berth" engine stop --data "$work/three" >/dev/null
 say "done"

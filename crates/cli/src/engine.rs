@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use berth_vm::{EnginePaths, EngineSettings, Error, RunOptions, SettingsChange, State, Status};
+use berth_vm::{ControlClient, EnginePaths, EngineSettings, Error, RunOptions, SettingsChange, State, Status};
 use clap::{Args, Subcommand};
 
 /// `berth engine status` of an engine that is stopped.
@@ -30,6 +30,10 @@ pub(crate) enum Engine {
         #[arg(long)]
         json: bool,
     },
+    /// Have the engine's machine give back what it does not use: blocks of its disk, and memory.
+    GiveBack(Which),
+    /// Show what the engine's machine uses, as one JSON object.
+    Metrics(Which),
     /// Print the path of its Docker socket.
     Socket(Which),
     /// Run it in this process, until it is told to stop.
@@ -97,7 +101,13 @@ async fn act(command: Engine) -> Result<ExitCode, Error> {
             let paths = which.paths()?;
             EngineSettings::change(&paths, how.change()?)?;
             match berth_vm::start(&paths).await {
-                Ok(status) => print(&describe(&status)),
+                Ok(status) => {
+                    // One that ran already has not seen the new size yet; a disk that has it stays as it is.
+                    if let (Some(disk), true) = (how.disk, status.features.machine) {
+                        ControlClient::connect(&paths).await?.grow(disk).await?;
+                    }
+                    print(&describe(&status));
+                }
                 Err(Error::Failed(_)) => {
                     let _ = std::io::stderr().write_all(describe(&berth_vm::status(&paths).await).as_bytes());
                     return Ok(ExitCode::FAILURE);
@@ -120,6 +130,19 @@ async fn act(command: Engine) -> Result<ExitCode, Error> {
                 print(&describe(&status));
             }
             Ok(code(&status))
+        }
+        Engine::GiveBack(which) => {
+            let mut client = ControlClient::connect(&which.paths()?).await?;
+            let disk = client.trim().await?;
+            let memory = client.reclaim().await?;
+            print(&format!("given back  {} MiB of disk, {} MiB of memory\n", disk >> 20, memory >> 20));
+            Ok(ExitCode::SUCCESS)
+        }
+        Engine::Metrics(which) => {
+            let metrics = ControlClient::connect(&which.paths()?).await?.metrics().await?;
+            let text = serde_json::to_string_pretty(&metrics).map_err(|error| Error::Protocol(error.to_string()))?;
+            print(&format!("{text}\n"));
+            Ok(ExitCode::SUCCESS)
         }
         Engine::Socket(which) => {
             print(&format!("{}\n", which.paths()?.socket().display()));

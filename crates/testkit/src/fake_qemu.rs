@@ -50,6 +50,8 @@ pub struct Script {
     pub agent: Agent,
     /// What a guest does that is to try an accelerator.
     pub canary: Canary,
+    /// A socket that is made when the guest runs, on which a test says what happens next: see [`Remote`].
+    pub remote: bool,
 }
 
 /// The first line on the control connection.
@@ -67,6 +69,24 @@ pub enum Greeting {
     Endless,
     /// Nothing at all.
     Silent,
+}
+
+/// A line of JSON on the socket that [`remote`] names.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Remote {
+    /// An event.
+    Event(Event),
+    /// The guest ends.
+    Ending(Ending),
+    /// QEMU ends by SIGABRT.
+    Abort,
+}
+
+/// Where the program takes [`Remote`] lines while its guest runs.
+#[must_use]
+pub fn remote(program: &Path) -> PathBuf {
+    beside(program, "remote")
 }
 
 /// Where a fake QEMU ends by itself.

@@ -6,34 +6,59 @@
 mod event;
 pub(crate) mod native;
 pub(crate) mod network;
+mod pace;
 pub(crate) mod qemu;
 mod settings;
 
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use crate::appliance::Appliance;
 use crate::error::Error;
 use crate::paths::EnginePaths;
 use crate::socket::{EngineDial, OpenFiles, UnixEngine};
 pub(crate) use event::{Condition, GuestEvent, ServiceState};
+pub(crate) use pace::Pace;
+pub(crate) use qemu::{Tools, Upkeep, UpkeepError};
 pub use settings::{Backend, EngineSettings, SettingsChange};
 
-/// What a backend is like, for who would otherwise ask which one it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub(crate) struct Features {
+/// What a backend is like, for who would otherwise ask which one it is, or on what system it runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Features {
+    /// Only root may run it.
+    pub root: bool,
     /// Its containers' network is a namespace of this kernel, to which a way out is attached from here.
-    pub(crate) network_from_outside: bool,
-    /// It needs root.
-    pub(crate) root: bool,
-    /// The logs in the data folder that tell most when it does not start.
-    pub(crate) logs: &'static [&'static str],
+    pub network_from_outside: bool,
+    /// It has memory, processors and a data disk of its own: their sizes can be chosen, what is used of them is told, and
+    /// what is not used can be given back.
+    pub machine: bool,
 }
 
 impl Backend {
-    pub(crate) fn features(self) -> Features {
+    /// What it is like.
+    #[must_use]
+    pub fn features(self) -> Features {
         match self {
-            Self::Native => Features { network_from_outside: true, root: true, logs: &["containerd", "dockerd"] },
-            Self::Qemu => Features { network_from_outside: false, root: false, logs: &["console"] },
+            Self::Native => Features { root: true, network_from_outside: true, machine: false },
+            Self::Qemu => Features { root: false, network_from_outside: false, machine: true },
+        }
+    }
+
+    /// The logs in the data folder that tell most when it does not start.
+    pub(crate) fn logs(self) -> &'static [&'static str] {
+        match self {
+            Self::Native => &["containerd", "dockerd"],
+            Self::Qemu => &["console"],
+        }
+    }
+
+    /// What may be expected of it before it has said what it runs on.
+    pub(crate) fn pace(self) -> Pace {
+        match self {
+            Self::Native => Pace::NATIVE,
+            Self::Qemu => Pace::EMULATED,
         }
     }
 }
@@ -52,10 +77,11 @@ impl Guest {
         settings: &EngineSettings,
         with_network: bool,
         open_files: OpenFiles,
+        tools: &Tools,
     ) -> Result<Self, Error> {
         match settings.backend {
             Backend::Native => native::Guest::launch(paths, appliance, with_network, open_files).map(Self::Native),
-            Backend::Qemu => qemu::Guest::launch(paths, appliance, settings).map(Self::Machine),
+            Backend::Qemu => qemu::Guest::launch(paths, appliance, settings, tools.clone()).map(Self::Machine),
         }
     }
 
@@ -80,6 +106,14 @@ impl Guest {
         match self {
             Self::Native(guest) => guest.kill(),
             Self::Machine(guest) => guest.kill(),
+        }
+    }
+
+    /// What can be had done in it, where it is a machine.
+    pub(crate) fn upkeep(&self) -> Option<Upkeep> {
+        match self {
+            Self::Native(_) => None,
+            Self::Machine(guest) => Some(guest.upkeep()),
         }
     }
 

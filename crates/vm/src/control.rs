@@ -1,5 +1,7 @@
 //! The supervisor's control socket: one JSON request a line, one or more answers.
 
+mod upkeep;
+
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -14,10 +16,12 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::backend::Upkeep;
 use crate::error::Error;
 use crate::lines;
 use crate::paths::EnginePaths;
-use crate::status::{State, Status};
+use crate::socket::Activity;
+use crate::status::{Metrics, State, Status};
 
 const VERSION: u32 = 1;
 const REQUEST_LIMIT: u64 = 4096;
@@ -32,6 +36,10 @@ enum Verb {
     Status,
     Watch,
     Stop,
+    Trim,
+    Reclaim,
+    Metrics,
+    Grow,
     #[serde(other)]
     Unknown,
 }
@@ -40,6 +48,9 @@ enum Verb {
 struct Request {
     v: u32,
     request: Verb,
+    /// How large the data disk is to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    disk_gib: Option<u64>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -48,7 +59,21 @@ struct Answer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     status: Option<Status>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    freed_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    metrics: Option<Metrics>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+}
+
+/// What a supervisor's answers are made from.
+#[derive(Clone, Debug)]
+pub(crate) struct Subject {
+    pub(crate) status: watch::Receiver<Status>,
+    pub(crate) stop: watch::Sender<bool>,
+    /// What can be had done in the engine's machine, while there is one.
+    pub(crate) upkeep: watch::Receiver<Option<Upkeep>>,
+    pub(crate) activity: watch::Receiver<Activity>,
 }
 
 /// The supervisor's side.
@@ -60,17 +85,13 @@ pub(crate) struct ControlServer {
 
 impl ControlServer {
     /// Listens, for this user alone.
-    pub(crate) fn start(
-        socket: &Path,
-        status: watch::Receiver<Status>,
-        stop: watch::Sender<bool>,
-    ) -> Result<Self, Error> {
+    pub(crate) fn start(socket: &Path, subject: Subject) -> Result<Self, Error> {
         let _ = std::fs::remove_file(socket);
         let listener = UnixListener::bind(socket).map_err(Error::file("listen on", socket))?;
         std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))
             .map_err(Error::file("protect", socket))?;
         let (finish, finishing) = watch::channel(false);
-        let task = tokio::spawn(serve(listener, status, stop, finishing));
+        let task = tokio::spawn(serve(listener, subject, finishing));
         Ok(Self { task, finish })
     }
 
@@ -81,12 +102,7 @@ impl ControlServer {
     }
 }
 
-async fn serve(
-    listener: UnixListener,
-    status: watch::Receiver<Status>,
-    stop: watch::Sender<bool>,
-    mut finishing: watch::Receiver<bool>,
-) {
+async fn serve(listener: UnixListener, subject: Subject, mut finishing: watch::Receiver<bool>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -96,9 +112,9 @@ async fn serve(
             accepted = listener.accept() => match accepted {
                 Ok((connection, _)) => {
                     if let Ok(place) = Arc::clone(&room).try_acquire_owned() {
-                        let (status, stop) = (status.clone(), stop.clone());
+                        let subject = subject.clone();
                         connections.spawn(async move {
-                            if let Err(error) = converse(connection, status, stop).await {
+                            if let Err(error) = converse(connection, subject).await {
                                 tracing::debug!(%error, "a control connection ended");
                             }
                             drop(place);
@@ -116,11 +132,7 @@ async fn serve(
     let _ = timeout(LAST_WORDS, async { while connections.join_next().await.is_some() {} }).await;
 }
 
-async fn converse(
-    connection: UnixStream,
-    mut status: watch::Receiver<Status>,
-    stop: watch::Sender<bool>,
-) -> io::Result<()> {
+async fn converse(connection: UnixStream, mut subject: Subject) -> io::Result<()> {
     let (input, mut output) = connection.into_split();
     let mut input = BufReader::new(input);
     loop {
@@ -134,14 +146,18 @@ async fn converse(
         };
         match request.request {
             Verb::Status => {
-                let now = status.borrow_and_update().clone();
+                let now = subject.status.borrow_and_update().clone();
                 tell(&mut output, now).await?;
             }
             Verb::Stop => {
-                stop.send_replace(true);
-                return follow(&mut input, &mut output, &mut status).await;
+                subject.stop.send_replace(true);
+                return follow(&mut input, &mut output, &mut subject.status).await;
             }
-            Verb::Watch => return follow(&mut input, &mut output, &mut status).await,
+            Verb::Watch => return follow(&mut input, &mut output, &mut subject.status).await,
+            Verb::Trim | Verb::Reclaim | Verb::Metrics | Verb::Grow => {
+                let answer = upkeep::answer(&subject, &request).await;
+                lines::write(&mut output, &answer).await?;
+            }
             Verb::Unknown => refuse(&mut output, "this version does not know that request".to_owned()).await?,
         }
     }
@@ -173,11 +189,11 @@ async fn follow(
 }
 
 async fn tell(output: &mut OwnedWriteHalf, status: Status) -> io::Result<()> {
-    lines::write(output, &Answer { v: VERSION, status: Some(status), error: None }).await
+    lines::write(output, &Answer { v: VERSION, status: Some(status), ..Answer::default() }).await
 }
 
 async fn refuse(output: &mut OwnedWriteHalf, why: String) -> io::Result<()> {
-    lines::write(output, &Answer { v: VERSION, status: None, error: Some(why) }).await
+    lines::write(output, &Answer { v: VERSION, error: Some(why), ..Answer::default() }).await
 }
 
 /// A connection to the supervisor of an engine.
@@ -260,8 +276,12 @@ impl ControlClient {
         Ok(statuses)
     }
 
+    async fn request(&mut self, request: Request) -> Result<(), Error> {
+        lines::write(&mut self.output, &request).await.map_err(|error| conversation(&error))
+    }
+
     async fn ask(&mut self, request: Verb) -> Result<(), Error> {
-        lines::write(&mut self.output, &Request { v: VERSION, request }).await.map_err(|error| conversation(&error))
+        self.request(Request { v: VERSION, request, disk_gib: None }).await
     }
 }
 
@@ -292,8 +312,10 @@ mod tests {
     use tokio::net::UnixStream;
     use tokio::sync::watch;
 
-    use super::{ControlClient, ControlServer};
+    use super::{ControlClient, ControlServer, Subject};
+    use crate::error::Error;
     use crate::paths::EnginePaths;
+    use crate::socket::Activity;
     use crate::status::{State, Status};
 
     struct Fixture {
@@ -308,7 +330,9 @@ mod tests {
         std::fs::create_dir_all(paths.runtime()).unwrap();
         let (status, seen) = watch::channel(Status { state: State::Ready, ..Status::default() });
         let (stop, stopped) = watch::channel(false);
-        let server = ControlServer::start(&paths.control_socket(), seen, stop).unwrap();
+        let (upkeep, activity) = (watch::channel(None).1, watch::channel(Activity::none()).1);
+        let subject = Subject { status: seen, stop, upkeep, activity };
+        let server = ControlServer::start(&paths.control_socket(), subject).unwrap();
         Fixture { paths, server, status, stopped }
     }
 
@@ -331,6 +355,23 @@ mod tests {
         assert_eq!(stopping.await.unwrap().unwrap().state, State::Stopped);
         assert_eq!(statuses.recv().await.unwrap().state, State::Stopped);
         assert!(statuses.recv().await.is_none());
+        fixture.paths.remove_runtime();
+    }
+
+    #[tokio::test]
+    async fn an_engine_without_a_machine_says_that_there_is_nothing_to_give_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let fixture = fixture(&folder);
+        let mut client = ControlClient::connect(&fixture.paths).await.unwrap();
+        for error in [
+            client.trim().await.unwrap_err(),
+            client.reclaim().await.unwrap_err(),
+            client.metrics().await.unwrap_err(),
+            client.grow(64).await.unwrap_err(),
+        ] {
+            assert!(matches!(&error, Error::NotDone(why) if why.contains("no machine")), "{error}");
+        }
+        assert_eq!(client.status().await.unwrap().state, State::Ready, "the connection is as good as before");
         fixture.paths.remove_runtime();
     }
 

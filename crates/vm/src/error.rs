@@ -43,6 +43,9 @@ pub enum Error {
     /// The engine cannot be run as was asked.
     #[error("{0}")]
     BadSettings(String),
+    /// The supervisor was asked for something that could not be done.
+    #[error("it was not done: {0}")]
+    NotDone(String),
     /// Neither variable says where the user's data is.
     #[error("there is no place for the engine's data: neither XDG_DATA_HOME nor HOME is set; name one with --data")]
     NoDataFolder,

@@ -20,9 +20,10 @@ use crate::paths::EnginePaths;
 use crate::status::{State, Status};
 use crate::supervisor::{LISTENING, forget_state, read_state};
 
-/// Longer than every stage's deadline together: the supervisor gives up first, and says why.
-const START_PATIENCE: Duration = Duration::from_secs(300);
-const STOP_PATIENCE: Duration = Duration::from_secs(120);
+/// Longer than every stage's deadline together, of a machine that is emulated: the supervisor gives up first, and says
+/// why.
+const START_PATIENCE: Duration = Duration::from_secs(1200);
+const STOP_PATIENCE: Duration = Duration::from_secs(400);
 const LISTEN_PATIENCE: Duration = Duration::from_secs(10);
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 const LOG_LIMIT: u64 = 4 << 20;

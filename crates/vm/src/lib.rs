@@ -21,10 +21,10 @@ mod status;
 mod supervisor;
 
 pub use appliance::{Appliance, FileRecord, ImageFile, ImageProblem, Manifest, VmImage};
-pub use backend::{Backend, EngineSettings, SettingsChange};
+pub use backend::{Backend, EngineSettings, Features, SettingsChange};
 pub use control::ControlClient;
 pub use error::Error;
 pub use launch::{start, status, stop};
 pub use paths::EnginePaths;
-pub use status::{AcceleratorStatus, Failure, StageTime, State, Status, Versions};
+pub use status::{AcceleratorStatus, Failure, Metrics, StageTime, State, Status, Versions};
 pub use supervisor::{RunOptions, run};

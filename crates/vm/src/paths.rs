@@ -171,7 +171,9 @@ impl EnginePaths {
 
     /// Removes the sockets and their folder. To be called by the supervisor alone, when no guest lives.
     pub(crate) fn remove_runtime(&self) {
-        for name in ["docker.sock", "docker.sock.new", "control.sock", "guest/docker.sock", "guest/ports.sock"] {
+        for name in
+            ["docker.sock", "docker.sock.new", "control.sock", "agent.sock", "guest/docker.sock", "guest/ports.sock"]
+        {
             let _ = fs::remove_file(self.runtime.join(name));
         }
         for name in ["guest/root", "guest"] {

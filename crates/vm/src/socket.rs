@@ -26,6 +26,7 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 use crate::error::Error;
+pub(crate) use activity::Activity;
 pub(crate) use gate::{Dialling, EngineDial, Gate, UnixEngine};
 pub(crate) use open_files::OpenFiles;
 pub(crate) use serve::Serving;

@@ -4,8 +4,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Features};
 use crate::clock::now_ms;
+
+/// Stages that are shown of a start: a guest may tell of more.
+const STAGES: usize = 16;
 
 /// Where the engine is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,7 +71,7 @@ impl State {
 /// One stage of a start and how long it took.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageTime {
-    /// The stage: `preparing`, `booting`, `connecting`.
+    /// The stage: `preparing`, `booting`, `connecting`, and between them those of a machine.
     pub name: String,
     /// How long it took; none while it lasts.
     pub milliseconds: Option<f64>,
@@ -128,8 +131,34 @@ pub struct Status {
     pub versions: Versions,
     /// What runs it, once that is known.
     pub backend: Option<Backend>,
+    /// What that is like.
+    pub features: Features,
     /// What runs the instructions of its machine, where it has one.
     pub accelerator: Option<AcceleratorStatus>,
+}
+
+/// What the engine and its machine use at a moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Metrics {
+    /// The machine's memory, as its kernel sees it.
+    pub memory_total_bytes: u64,
+    /// What programs in it could get.
+    pub memory_available_bytes: u64,
+    /// What in it holds files that could be read again.
+    pub memory_cached_bytes: u64,
+    /// What the machine takes of the host's memory.
+    pub memory_host_bytes: u64,
+    /// The size of the data disk's file system.
+    pub disk_total_bytes: u64,
+    /// What of it is free.
+    pub disk_free_bytes: u64,
+    /// What the data disk takes of the host's.
+    pub disk_host_bytes: u64,
+    /// Connections to the engine that are open, but for the supervisor's own.
+    pub connections: usize,
+    /// Milliseconds since a client last connected, sent something, or left.
+    pub idle_ms: f64,
 }
 
 /// What runs a machine's instructions.
@@ -155,11 +184,7 @@ impl Status {
             return false;
         }
         let now = now_ms();
-        if let Some(stage) = self.stages.last_mut()
-            && stage.milliseconds.is_none()
-        {
-            stage.milliseconds = Some((now - self.since_ms).max(0.0));
-        }
+        self.end_stage(now);
         if next == State::Preparing {
             self.stages.clear();
             self.error = None;
@@ -170,6 +195,30 @@ impl Status {
         self.state = next;
         self.since_ms = now;
         true
+    }
+
+    /// Enters a stage of the present state of a start. Says whether it did: what is told again is no other stage, and
+    /// there are only so many.
+    pub(crate) fn enter_stage(&mut self, name: &str) -> bool {
+        let starting = matches!(self.state, State::Preparing | State::Booting | State::Connecting);
+        let known = self.stages.iter().any(|stage| stage.name == name);
+        if !starting || known || self.stages.len() >= STAGES {
+            return false;
+        }
+        self.end_stage(now_ms());
+        self.stages.push(StageTime { name: name.to_owned(), milliseconds: None });
+        true
+    }
+
+    /// Times the stage that lasts. It began when those of the same state before it ended.
+    fn end_stage(&mut self, now: f64) {
+        let own = self.stages.iter().position(|stage| stage.name == self.state.name()).unwrap_or_default();
+        let before: f64 = self.stages.iter().skip(own).filter_map(|stage| stage.milliseconds).sum();
+        if let Some(stage) = self.stages.last_mut()
+            && stage.milliseconds.is_none()
+        {
+            stage.milliseconds = Some((now - self.since_ms - before).max(0.0));
+        }
     }
 }
 
@@ -199,6 +248,27 @@ mod tests {
         assert!(status.stages.iter().all(|stage| stage.milliseconds.is_some()));
         assert!(status.enter(State::Degraded) && status.enter(State::Ready) && status.enter(State::Stopping));
         assert_eq!(status.stages.len(), 3);
+    }
+
+    #[test]
+    fn a_machines_stages_share_the_time_of_their_state() {
+        let mut status = Status::default();
+        status.enter(State::Preparing);
+        status.enter(State::Booting);
+        status.since_ms -= 1000.0;
+        assert!(status.enter_stage("kernel"));
+        status.since_ms -= 500.0;
+        assert!(status.enter_stage("services") && !status.enter_stage("services"));
+        status.since_ms -= 250.0;
+        assert!(status.enter(State::Connecting) && status.enter(State::Ready) && !status.enter_stage("late"));
+        let names: Vec<_> = status.stages.iter().map(|stage| stage.name.as_str()).collect();
+        assert_eq!(names, ["preparing", "booting", "kernel", "services", "connecting"]);
+        let times: Vec<_> = status.stages.iter().map(|stage| stage.milliseconds.unwrap()).collect();
+        for (index, least) in [(1, 1000.0), (2, 500.0), (3, 250.0)] {
+            assert!(times[index] >= least && times[index] < least + 200.0, "{times:?}");
+        }
+        let mut endless = Status { state: State::Booting, ..Status::default() };
+        assert_eq!((0..1000).filter(|stage| endless.enter_stage(&stage.to_string())).count(), super::STAGES);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 mod engine;
 mod journal;
+#[cfg(test)]
+mod tests;
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -10,8 +12,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::appliance::Appliance;
-use crate::backend::EngineSettings;
-use crate::control::ControlServer;
+use crate::backend::{EngineSettings, Tools, Upkeep};
+use crate::control::{ControlServer, Subject};
 use crate::error::Error;
 use crate::lock::EngineLock;
 use crate::paths::EnginePaths;
@@ -57,7 +59,14 @@ pub async fn run(paths: EnginePaths, options: RunOptions) -> Result<Status, Erro
     // Before anybody can ask: `Stopped` would be taken for the end.
     journal.enter(State::Preparing);
     let (stop, stopping) = watch::channel(false);
-    let control = ControlServer::start(&paths.control_socket(), journal.subscribe(), stop.clone())?;
+    let upkeep = watch::Sender::new(None);
+    let subject = Subject {
+        status: journal.subscribe(),
+        stop: stop.clone(),
+        upkeep: upkeep.subscribe(),
+        activity: socket.activity(),
+    };
+    let control = ControlServer::start(&paths.control_socket(), subject)?;
     stop_on_signals(&stop)?;
     if options.detached {
         let mut stdout = std::io::stdout();
@@ -65,7 +74,7 @@ pub async fn run(paths: EnginePaths, options: RunOptions) -> Result<Status, Erro
         let _ = stdout.write_all(LISTENING.as_bytes()).and_then(|()| stdout.flush());
     }
 
-    let outcome = prepare_and_run(&paths, settings, &journal, &gate, open_files, stopping).await;
+    let outcome = prepare_and_run(&paths, settings, &journal, &gate, open_files, stopping, upkeep).await;
     let stopped = || Gate::Closed { message: "the engine was stopped; start it with `berth engine start`".to_owned() };
     gate.send_replace(outcome.as_ref().err().map_or_else(stopped, Gate::failed));
     socket.close().await;
@@ -89,6 +98,7 @@ async fn prepare_and_run(
     gate: &watch::Sender<Gate>,
     open_files: OpenFiles,
     stopping: watch::Receiver<bool>,
+    upkeep: watch::Sender<Option<Upkeep>>,
 ) -> Result<(), Failure> {
     let prepared = Appliance::find()
         .and_then(|appliance| ports::bind(&paths.ports_socket()).map(|listener| (appliance, Arc::new(listener))));
@@ -97,9 +107,12 @@ async fn prepare_and_run(
         let cause = text.strip_suffix(&format!("; {fix}")).unwrap_or(&text).to_owned();
         Failure { stage: State::Preparing.name().to_owned(), cause, fix, log: Vec::new() }
     })?;
-    journal.change(|status| status.backend.replace(settings.backend) != Some(settings.backend));
-    let given = engine::Given { appliance, settings, listener, open_files };
-    engine::Engine::new(paths, journal, gate, given, stopping).run().await
+    journal.change(|status| {
+        status.features = settings.backend.features();
+        status.backend.replace(settings.backend) != Some(settings.backend)
+    });
+    let given = engine::Given { appliance, settings, listener, open_files, tools: Tools::default() };
+    engine::Engine::new(paths, journal, gate, given, stopping, upkeep).run().await
 }
 
 fn stop_on_signals(stop: &watch::Sender<bool>) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::guest::{self, Options};
-use super::{Canary, Crash, Ending, Event, Greeting, Script, Stage, Start, beside};
+use super::{Canary, Crash, Ending, Event, Greeting, Remote, Script, Stage, Start, beside, remote};
 
 const VERSION: &str = "7.2.22 (Fake 1:7.2)";
 /// What the canary's debug port makes its exit code.
@@ -41,12 +41,37 @@ pub fn run() -> io::Result<()> {
     if arguments.iter().any(|argument| argument.starts_with("isa-debug-exit")) {
         return sing(script.canary);
     }
-    let machine = Machine::new(script, Options::of(&arguments), &program)?;
+    let machine = Arc::new(Machine::new(script, Options::of(&arguments), &program)?);
     machine.crash_at(Stage::Start);
     guest::serve_agent(machine.options.agent.as_deref(), &machine.script.agent)?;
+    if machine.script.remote {
+        take_remote(&machine, &remote(&program))?;
+    }
     machine.greet()?;
     machine.crash_at(Stage::Greeted);
     machine.serve()
+}
+
+/// Does what is said on the socket, line by line.
+fn take_remote(machine: &Arc<Machine>, socket: &Path) -> io::Result<()> {
+    let _ = std::fs::remove_file(socket);
+    let listener = UnixListener::bind(socket)?;
+    let machine = Arc::clone(machine);
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let done = connection.and_then(|connection| {
+                BufReader::new(connection).lines().try_for_each(|line| match serde_json::from_str(&line?)? {
+                    Remote::Event(event) => machine.happen(&event),
+                    Remote::Ending(ending) => machine.end(ending),
+                    Remote::Abort => std::process::abort(),
+                })
+            });
+            if let Err(error) = done {
+                eprintln!("the remote: {error}");
+            }
+        }
+    });
+    Ok(())
 }
 
 fn sing(canary: Canary) -> io::Result<()> {
@@ -194,16 +219,23 @@ impl Machine {
             console.write_all(format!("{line}\r\n").as_bytes())?;
         }
         console.flush()?;
-        for Event { event, data, status } in &self.script.events {
-            let status = status.clone().unwrap_or_else(|| self.state().status.clone());
-            self.change(event, data, &status)?;
+        for event in &self.script.events {
+            self.happen(event)?;
         }
         self.crash_at(Stage::Running);
-        match self.script.ending {
-            Some(Ending::PowerOff) => self.shut_down("guest-shutdown"),
-            Some(Ending::Reset) => self.shut_down("guest-reset"),
-            Some(Ending::LosesControl) => self.control.shutdown(std::net::Shutdown::Both),
-            None => Ok(()),
+        self.script.ending.map_or(Ok(()), |ending| self.end(ending))
+    }
+
+    fn happen(&self, Event { event, data, status }: &Event) -> io::Result<()> {
+        let status = status.clone().unwrap_or_else(|| self.state().status.clone());
+        self.change(event, data, &status)
+    }
+
+    fn end(&self, ending: Ending) -> io::Result<()> {
+        match ending {
+            Ending::PowerOff => self.shut_down("guest-shutdown"),
+            Ending::Reset => self.shut_down("guest-reset"),
+            Ending::LosesControl => self.control.shutdown(std::net::Shutdown::Both),
         }
     }
 

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use super::Pace;
+
 /// What a guest tells. Fields and events this version does not know are ignored.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -14,11 +16,15 @@ pub(crate) enum GuestEvent {
     Stage {
         name: String,
     },
-    /// What runs the machine's instructions, and why it does.
+    /// A start goes on, in a stage that is not over.
+    #[serde(skip)]
+    Progress,
+    /// What runs the machine's instructions, why it does, and what may be expected of it.
     #[serde(skip)]
     Accelerator {
         name: String,
         why: String,
+        pace: Pace,
     },
     /// The guest runs and cannot be reached.
     #[serde(skip)]
@@ -51,6 +57,9 @@ pub(crate) enum GuestEvent {
         /// What to do, where that is known.
         #[serde(skip)]
         fix: Option<String>,
+        /// The guest's last words, where there are any.
+        #[serde(skip)]
+        log: Vec<String>,
     },
     #[serde(other)]
     Other,

@@ -18,18 +18,22 @@ mod process;
 mod program;
 mod qmp;
 mod session;
+mod shutdown;
 #[cfg(test)]
 mod tests;
+mod upkeep;
+mod wall_clock;
 
 use std::path::PathBuf;
 
 pub(crate) use accelerator::{Accelerator, choose_accelerator, reject_accelerator};
 pub(crate) use error::QemuError;
-pub(crate) use guest::Guest;
+pub(crate) use guest::{Guest, Tools};
 pub(crate) use machine::{Exit, ExitCause, Machine, MachineEvent};
 pub(crate) use program::{Program, find_program};
 #[cfg(test)]
 pub(crate) use qmp::QmpError;
+pub(crate) use upkeep::{Upkeep, UpkeepError};
 
 /// Everything a machine is made of. All paths are absolute.
 #[derive(Clone, Debug)]

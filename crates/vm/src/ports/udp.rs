@@ -10,7 +10,7 @@ use nix::sys::socket::{
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::Reach;
 
@@ -65,7 +65,7 @@ pub(super) async fn forward(host: UdpSocket, container: SocketAddr, reach: &Reac
     }
 }
 
-/// Carries the datagrams of one client, and returns it when there have been none for long.
+/// Carries the datagrams of one client, and returns it when there have been no answers for long.
 async fn carry(
     host: Arc<UdpSocket>,
     client: SocketAddr,
@@ -75,11 +75,13 @@ async fn carry(
 ) -> SocketAddr {
     let Ok(mut flow) = reach.udp(container).await else { return client };
     let mut buffer = vec![0; LARGEST];
+    let mut deadline = Instant::now() + IDLE;
     loop {
         tokio::select! {
             Some(datagram) = datagrams.recv() => flow.send(&datagram).await,
-            answer = timeout(IDLE, flow.receive(&mut buffer)) => match answer {
+            answer = timeout_at(deadline, flow.receive(&mut buffer)) => match answer {
                 Ok(Some(length)) => {
+                    deadline = Instant::now() + IDLE;
                     let _ = host.send_to(buffer.get(..length).unwrap_or_default(), client).await;
                 }
                 Ok(None) | Err(_) => return client,

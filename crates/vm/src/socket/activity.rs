@@ -18,6 +18,13 @@ pub(crate) struct Activity {
     pub(crate) last: Instant,
 }
 
+#[cfg(test)]
+impl Activity {
+    pub(crate) fn none() -> Self {
+        Self { connections: 0, last: Instant::now() }
+    }
+}
+
 /// Keeps the count.
 #[derive(Debug)]
 pub(super) struct Meter {

@@ -33,7 +33,6 @@ pub(crate) struct Serving {
 
 impl Serving {
     /// Who uses the engine.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what stops an idle engine asks for it"))]
     pub(crate) fn activity(&self) -> watch::Receiver<Activity> {
         self.activity.clone()
     }

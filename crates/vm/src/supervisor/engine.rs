@@ -1,32 +1,28 @@
 //! The engine's life as its supervisor sees it: launches guests, follows what they tell, and decides its state.
 
+mod way_out;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UnixListener;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::journal::{Journal, log_tail};
 use crate::appliance::Appliance;
 use crate::backend::network::WayOut;
-use crate::backend::{Condition, EngineSettings, Guest, GuestEvent, ServiceState};
+use crate::backend::{Condition, EngineSettings, Guest, GuestEvent, Pace, ServiceState, Tools, Upkeep};
 use crate::paths::EnginePaths;
 use crate::ping;
 use crate::ports::{NetworkNamespace, Ports, Reach};
 use crate::socket::{Gate, OpenFiles};
 use crate::status::{AcceleratorStatus, Failure, State, Versions};
+use way_out::Network;
 
-const BOOT_DEADLINE: Duration = Duration::from_secs(30);
-/// A machine's start goes on from stage to stage, and each may take so long, emulated on a busy host.
-const STAGE_DEADLINE: Duration = Duration::from_secs(90);
 /// An earlier guest that still stops its containers is waited for.
 const WAIT_DEADLINE: Duration = Duration::from_secs(100);
-/// dockerd looks through all its containers before it answers.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(120);
-/// Longer than the guest gives dockerd and the rest.
-const STOP_DEADLINE: Duration = Duration::from_secs(80);
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 const PING_PATIENCE: Duration = Duration::from_secs(5);
 const PING_PAUSE: Duration = Duration::from_millis(200);
@@ -35,9 +31,9 @@ const HEALTH_PAUSE: Duration = Duration::from_secs(10);
 const MISSES: u32 = 3;
 const RELAUNCHES: usize = 3;
 const RELAUNCH_WINDOW: Duration = Duration::from_secs(600);
-const NETWORK_TRIES: u32 = 5;
-const NETWORK_PAUSE: Duration = Duration::from_secs(1);
 const LOG_LINES: usize = 200;
+/// Warnings that are shown of one guest: it may give as many as it likes.
+const WARNINGS: usize = 20;
 
 /// What the supervisor's own tasks tell it.
 enum Note {
@@ -55,6 +51,8 @@ pub(super) struct Given {
     /// Where ports are asked for from namespaces of this kernel.
     pub(super) listener: Arc<UnixListener>,
     pub(super) open_files: OpenFiles,
+    /// What machines are made with.
+    pub(super) tools: Tools,
 }
 
 pub(super) struct Engine<'a> {
@@ -64,6 +62,8 @@ pub(super) struct Engine<'a> {
     given: Given,
     stopping: watch::Receiver<bool>,
     way_out: Option<WayOut>,
+    /// What can be had done in the present guest, for whoever is asked to.
+    upkeep: watch::Sender<Option<Upkeep>>,
     relaunches: VecDeque<Instant>,
 }
 
@@ -84,13 +84,10 @@ struct Life {
     trouble: Option<String>,
     misses: u32,
     failure: Option<Told>,
+    pace: Pace,
+    /// When its stages began.
+    since: Instant,
     deadline: Instant,
-}
-
-/// The task that keeps the way out, and what tells it to end: dropping the sender.
-struct Network {
-    task: tokio::task::JoinHandle<()>,
-    keep: oneshot::Sender<()>,
 }
 
 struct AbortOnDrop(tokio::task::JoinHandle<()>);
@@ -106,11 +103,20 @@ struct Told {
     stage: String,
     cause: String,
     fix: Option<String>,
+    log: Vec<String>,
 }
 
 impl std::fmt::Display for Told {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "{}: {}", self.stage, self.cause)
+    }
+}
+
+impl Life {
+    /// The present stage gets its time once more, within that of all stages.
+    fn progress(&mut self) {
+        let deadline = (Instant::now() + self.pace.stage).min(self.since + self.pace.stages);
+        self.deadline = self.deadline.max(deadline);
     }
 }
 
@@ -127,10 +133,11 @@ impl<'a> Engine<'a> {
         gate: &'a watch::Sender<Gate>,
         given: Given,
         stopping: watch::Receiver<bool>,
+        upkeep: watch::Sender<Option<Upkeep>>,
     ) -> Self {
         let outside = given.settings.backend.features().network_from_outside;
         let way_out = outside.then(|| WayOut::find(&given.appliance)).flatten();
-        Self { paths, journal, gate, given, stopping, way_out, relaunches: VecDeque::new() }
+        Self { paths, journal, gate, given, stopping, way_out, upkeep, relaunches: VecDeque::new() }
     }
 
     /// Keeps the engine running until it is asked to stop, or does not stay up.
@@ -150,9 +157,9 @@ impl<'a> Engine<'a> {
     }
 
     async fn one_life(&mut self) -> Result<End, Failure> {
-        let Given { appliance, settings, open_files, .. } = &self.given;
+        let Given { appliance, settings, open_files, tools, .. } = &self.given;
         let features = settings.backend.features();
-        let guest = Guest::launch(self.paths, appliance, settings, self.way_out.is_some(), *open_files)
+        let guest = Guest::launch(self.paths, appliance, settings, self.way_out.is_some(), *open_files, tools)
             .map_err(|error| self.failure(State::Preparing.name(), error.to_string(), error.fix()))?;
         self.hold("starting");
         self.journal.enter(State::Booting);
@@ -171,8 +178,11 @@ impl<'a> Engine<'a> {
             trouble: None,
             misses: 0,
             failure: None,
-            deadline: Instant::now() + if features.network_from_outside { BOOT_DEADLINE } else { STAGE_DEADLINE },
+            pace: settings.backend.pace(),
+            since: Instant::now(),
+            deadline: Instant::now() + settings.backend.pace().stage,
         };
+        self.upkeep.send_replace(life.guest.upkeep());
         let mut stopping = self.stopping.clone();
         let end = loop {
             let starting = !life.answers && life.trouble.is_none();
@@ -213,6 +223,7 @@ impl<'a> Engine<'a> {
             End::Crashed(_) => self.hold("being restarted"),
             End::Failed(failure) => drop(self.gate.send_replace(Gate::failed(failure))),
         }
+        self.upkeep.send_replace(None);
         drop(told);
         self.end_life(life).await;
         Ok(end)
@@ -229,15 +240,14 @@ impl<'a> Engine<'a> {
                 }
             }
         };
-        if timeout(STOP_DEADLINE, over).await.is_err() {
+        if timeout(life.pace.stop, over).await.is_err() {
             tracing::warn!("the engine does not stop and is killed");
             life.guest.kill();
             let _ = timeout(KILL_PATIENCE, async { while life.guest.next().await.is_some() {} }).await;
         }
         // Last: containers may say goodbye to other machines while they stop.
-        if let Some(Network { task, keep }) = life.network {
-            drop(keep);
-            let _ = timeout(KILL_PATIENCE, task).await;
+        if let Some(network) = life.network {
+            let _ = timeout(KILL_PATIENCE, network.end()).await;
         }
     }
 
@@ -263,15 +273,21 @@ impl<'a> Engine<'a> {
             GuestEvent::Waiting => life.deadline = Instant::now() + WAIT_DEADLINE,
             GuestEvent::Isolated => self.isolated(life),
             GuestEvent::Stage { name } => {
-                life.deadline = Instant::now() + STAGE_DEADLINE;
-                tracing::info!(stage = name, "engine");
+                life.progress();
+                self.journal.stage(&name);
             }
-            GuestEvent::Accelerator { name, why } => self.journal.change(|status| {
-                let found = Some(AcceleratorStatus { name, why });
-                let changed = status.accelerator != found;
-                status.accelerator = found;
-                changed
-            }),
+            GuestEvent::Progress => life.progress(),
+            GuestEvent::Accelerator { name, why, pace } => {
+                life.pace = pace;
+                life.since = Instant::now();
+                life.deadline = life.since + pace.stage;
+                self.journal.change(|status| {
+                    let found = Some(AcceleratorStatus { name, why });
+                    let changed = status.accelerator != found;
+                    status.accelerator = found;
+                    changed
+                });
+            }
             GuestEvent::Lost { why } => {
                 self.hold("being looked for");
                 life.pinging = None;
@@ -290,7 +306,7 @@ impl<'a> Engine<'a> {
             }
             GuestEvent::Service { service, state, detail } if service == "dockerd" => match state {
                 ServiceState::Started => {
-                    life.deadline = Instant::now() + CONNECT_DEADLINE;
+                    life.deadline = Instant::now() + life.pace.connect;
                     self.journal.enter(State::Connecting);
                 }
                 ServiceState::Ready => {
@@ -323,14 +339,18 @@ impl<'a> Engine<'a> {
                     life.trouble = Some(text);
                     self.judge(life);
                 } else {
-                    life.failure = Some(Told { stage: "services".to_owned(), cause: text, fix: None });
+                    life.failure = Some(Told { stage: "services".to_owned(), cause: text, fix: None, log: Vec::new() });
                 }
             }
             GuestEvent::Warning { message } => {
-                life.warnings.push(message);
+                if !life.warnings.contains(&message) {
+                    life.warnings.push(message);
+                    let surplus = life.warnings.len().saturating_sub(WARNINGS);
+                    life.warnings.drain(..surplus);
+                }
                 self.judge(life);
             }
-            GuestEvent::Failed { stage, cause, fix } => life.failure = Some(Told { stage, cause, fix }),
+            GuestEvent::Failed { stage, cause, fix, log } => life.failure = Some(Told { stage, cause, fix, log }),
             GuestEvent::Service { .. } | GuestEvent::Other => {}
         }
     }
@@ -348,10 +368,7 @@ impl<'a> Engine<'a> {
         }
         match self.way_out.clone() {
             Some(way_out) => {
-                let notes = life.notes.clone();
-                let (keep, leave) = oneshot::channel();
-                let task = tokio::spawn(keep_way_out(way_out, path, notes, leave));
-                life.network = Some(Network { task, keep });
+                life.network = Some(Network::keep(way_out, path, life.notes.clone()));
             }
             None => {
                 life.network_known = true;
@@ -449,12 +466,16 @@ impl<'a> Engine<'a> {
 
     /// What went wrong in the present stage.
     fn now(&self, cause: String) -> Told {
-        Told { stage: self.journal.state().name().to_owned(), cause, fix: None }
+        Told { stage: self.journal.state().name().to_owned(), cause, fix: None, log: Vec::new() }
     }
 
     fn give_up(&self, told: Told) -> End {
         let usual = "look at the log below and in the data folder, then start the engine again";
-        End::Failed(self.failure(&told.stage, told.cause, told.fix.as_deref().unwrap_or(usual)))
+        let mut failure = self.failure(&told.stage, told.cause, told.fix.as_deref().unwrap_or(usual));
+        if !told.log.is_empty() {
+            failure.log = told.log;
+        }
+        End::Failed(failure)
     }
 
     fn failure(&self, stage: &str, cause: String, fix: &str) -> Failure {
@@ -462,45 +483,7 @@ impl<'a> Engine<'a> {
             stage: stage.to_owned(),
             cause,
             fix: fix.to_owned(),
-            log: log_tail(&self.paths.logs(), self.given.settings.backend.features().logs, LOG_LINES),
+            log: log_tail(&self.paths.logs(), self.given.settings.backend.logs(), LOG_LINES),
         }
-    }
-}
-
-/// Keeps slirp4netns attached until `leave`; gives up, saying so, when it does not stay.
-async fn keep_way_out(
-    way_out: WayOut,
-    namespace: std::path::PathBuf,
-    notes: mpsc::Sender<Note>,
-    mut leave: oneshot::Receiver<()>,
-) {
-    let mut tries = 0;
-    while tries < NETWORK_TRIES {
-        let since = Instant::now();
-        let attached = tokio::select! {
-            attached = way_out.attach(&namespace) => attached,
-            _ = &mut leave => return,
-        };
-        let why = match attached {
-            Ok(mut attached) => {
-                // The supervisor may be stopping and no longer listen; `leave` follows then.
-                let _ = notes.send(Note::Network(None)).await;
-                let how = tokio::select! {
-                    how = attached.ended() => Some(how),
-                    _ = &mut leave => None,
-                };
-                match how {
-                    Some(how) => format!("slirp4netns ended ({how})"),
-                    None => return attached.detach().await,
-                }
-            }
-            Err(error) => error.to_string(),
-        };
-        tries = if since.elapsed() > RELAUNCH_WINDOW { 0 } else { tries + 1 };
-        let warning = format!("containers cannot reach other machines at the moment: {why}");
-        if notes.send(Note::Network(Some(warning))).await.is_err() {
-            return;
-        }
-        sleep(NETWORK_PAUSE).await;
     }
 }

@@ -55,6 +55,12 @@ impl Journal {
         });
     }
 
+    /// Enters a stage of the present state.
+    pub(super) fn stage(&self, name: &str) {
+        tracing::info!(stage = name, "engine");
+        self.change(|status| status.enter_stage(name));
+    }
+
     pub(super) fn fail(&self, failure: Failure) {
         tracing::error!(stage = failure.stage, cause = failure.cause, "engine");
         self.change(|status| {
@@ -64,17 +70,20 @@ impl Journal {
         });
     }
 
-    /// Changes the status; `change` says whether it did.
+    /// Changes the status; `change` says whether it did. Kept before it is told: whoever hears the last one may find
+    /// nobody any more whom to ask, and read what was kept.
     pub(super) fn change(&self, change: impl FnOnce(&mut Status) -> bool) {
-        if self.status.send_if_modified(change) {
-            self.keep();
+        let mut next = self.now();
+        if change(&mut next) {
+            self.keep(&next);
+            self.status.send_replace(next);
         }
     }
 
     /// What is on disk serves only to explain a failure later, so a full disk must not stop the engine.
-    fn keep(&self) {
+    fn keep(&self, status: &Status) {
         let fresh = self.file.with_extension("json.new");
-        let kept = serde_json::to_vec_pretty(&*self.status.borrow())
+        let kept = serde_json::to_vec_pretty(status)
             .map_err(std::io::Error::from)
             .and_then(|text| fs::write(&fresh, text))
             .and_then(|()| fs::rename(&fresh, &self.file));
@@ -122,7 +131,31 @@ fn tail(path: &Path) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{LOG_LINE, log_tail};
+    use super::{Journal, LOG_LINE, log_tail, read_state};
+    use crate::paths::EnginePaths;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_told_has_been_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = EnginePaths::with_runtime(folder.path(), None).unwrap();
+        let journal = Journal::new(&paths);
+        let mut told = journal.subscribe();
+        let hearing = tokio::spawn(async move {
+            while told.changed().await.is_ok() {
+                let (told, kept) = (told.borrow_and_update().clone(), read_state(&paths).unwrap());
+                assert!(kept.warnings.len() >= told.warnings.len(), "{} was not kept", told.warnings.len());
+            }
+        });
+        for _ in 0..500 {
+            journal.change(|status| {
+                status.warnings.push("one more".to_owned());
+                true
+            });
+            tokio::task::yield_now().await;
+        }
+        drop(journal);
+        hearing.await.unwrap();
+    }
 
     #[test]
     fn the_tail_is_bounded_in_lines_and_in_width() {

@@ -71,8 +71,13 @@ struct Kept {
 
 /// Chooses, by what is remembered for this machine, kernel and QEMU, or by a canary of at most a few seconds.
 /// `scratch` is a folder for the canary's kernel.
-pub(crate) async fn choose_accelerator(program: &Program, cache_file: &Path, scratch: &Path) -> Choice {
-    choose(program, cache_file, scratch, of_this_system(), CANARY_PATIENCE).await
+pub(crate) async fn choose_accelerator(
+    program: &Program,
+    cache_file: &Path,
+    scratch: &Path,
+    hardware: Accelerator,
+) -> Choice {
+    choose(program, cache_file, scratch, hardware, CANARY_PATIENCE).await
 }
 
 /// Remembers that a machine that should have run did not, although the canary sang; the next choice is emulation.
@@ -82,7 +87,8 @@ pub(crate) fn reject_accelerator(program: &Program, cache_file: &Path, accelerat
     choice
 }
 
-fn of_this_system() -> Accelerator {
+/// What this system would have.
+pub(super) fn of_this_system() -> Accelerator {
     if cfg!(target_os = "macos") {
         Accelerator::Hvf
     } else if cfg!(windows) {
@@ -208,7 +214,7 @@ mod tests {
 
     use berth_testkit::fake_qemu::{self, Canary, Script};
 
-    use super::{Accelerator, Choice, choose, choose_accelerator, key, recall, reject_accelerator};
+    use super::{Accelerator, Choice, choose, choose_accelerator, key, of_this_system, recall, reject_accelerator};
     use crate::backend::qemu::tests::assert_no_process_of;
     use crate::backend::qemu::{Program, find_program};
 
@@ -296,7 +302,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let program = find_program(None).await.unwrap();
         let cache = folder.path().join("accelerator.json");
-        let choice = choose_accelerator(&program, &cache, folder.path()).await;
+        let choice = choose_accelerator(&program, &cache, folder.path(), of_this_system()).await;
         assert!(matches!(choice.accelerator, Accelerator::Kvm | Accelerator::Tcg), "{choice:?}");
         // Here the device opens, machines are made, and no guest runs.
         if std::path::Path::new("/sys/module/kvm_pvm").exists() {

@@ -5,18 +5,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_mux::control::Request;
 use berth_mux::{ControlSender, Opener, Target};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::accelerator::of_this_system;
 use super::session::{Link, keep_link};
+use super::shutdown::{Ending, end, is_fresh};
 use super::{
-    Accelerator, Exit, ExitCause, Machine, MachineEvent, MachineSpec, QemuError, choose_accelerator, find_program,
-    reject_accelerator,
+    Accelerator, Exit, ExitCause, Machine, MachineEvent, MachineSpec, Program, QemuError, Upkeep, choose_accelerator,
+    find_program, reject_accelerator,
 };
 use crate::appliance::{Appliance, VmImage};
-use crate::backend::{Condition, EngineSettings, GuestEvent};
+use crate::backend::{Condition, EngineSettings, GuestEvent, Pace};
 use crate::error::Error;
 use crate::paths::EnginePaths;
 use crate::ports::as_io;
@@ -24,11 +25,8 @@ use crate::socket::{Connection, Dialling, EngineDial};
 
 /// Where dockerd listens in the guest.
 const DOCKER: &str = "/run/docker.sock";
-/// A processor shows the kernel's first words after a tenth of it; one that never does runs no guests.
-const KERNEL_PATIENCE: Duration = Duration::from_secs(10);
-/// What containers get to stop by themselves.
-const GRACE_SECONDS: u32 = 60;
-const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(10);
+/// A console that speaks is a sign of progress, but not each of its lines.
+const PROGRESS_PAUSE: Duration = Duration::from_secs(1);
 /// How often it is looked whether a full disk of the host has room again: nothing tells that.
 const ROOM_PAUSE: Duration = Duration::from_secs(2);
 /// Room with which a machine that was paused for the lack of it goes on.
@@ -36,7 +34,7 @@ const ROOM_BYTES: u64 = 256 << 20;
 
 /// What is wanted of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
-enum Wanted {
+pub(super) enum Wanted {
     Run,
     Stop,
     Kill,
@@ -48,17 +46,48 @@ pub(crate) struct Guest {
     events: mpsc::Receiver<GuestEvent>,
     wanted: watch::Sender<Wanted>,
     opener: watch::Receiver<Option<Opener>>,
+    upkeep: Upkeep,
+}
+
+/// What machines are made with; tests bring their own.
+#[derive(Clone, Debug)]
+pub(crate) struct Tools {
+    /// QEMU; without one, the one there is.
+    pub(crate) program: Option<PathBuf>,
+    /// The accelerator to try.
+    pub(crate) hardware: Accelerator,
+    pub(crate) pace: fn(Accelerator) -> Pace,
+}
+
+impl Default for Tools {
+    fn default() -> Self {
+        Self { program: None, hardware: of_this_system(), pace: Accelerator::pace }
+    }
+}
+
+impl Accelerator {
+    /// What may be expected of a machine that it runs.
+    pub(crate) fn pace(self) -> Pace {
+        if self == Self::Tcg { Pace::EMULATED } else { Pace::MACHINE }
+    }
 }
 
 impl Guest {
-    pub(crate) fn launch(paths: &EnginePaths, appliance: &Appliance, settings: &EngineSettings) -> Result<Self, Error> {
+    pub(crate) fn launch(
+        paths: &EnginePaths,
+        appliance: &Appliance,
+        settings: &EngineSettings,
+        tools: Tools,
+    ) -> Result<Self, Error> {
         let image = appliance.vm()?;
         paths.create_machine_folder()?;
         let (tell, events) = mpsc::channel(64);
         let (wanted, wish) = watch::channel(Wanted::Run);
-        let opener = watch::Sender::new(None);
-        let guest = Self { events, wanted, opener: opener.subscribe() };
-        let life = Life { paths: paths.clone(), image, settings: *settings, tell, wish, opener };
+        let (opener, control, machine) = (watch::Sender::new(None), watch::Sender::new(None), watch::Sender::new(None));
+        let upkeep = Upkeep::new(machine.subscribe(), control.subscribe(), paths.data_disk());
+        let guest = Self { events, wanted, opener: opener.subscribe(), upkeep };
+        let paths = paths.clone();
+        let life = Life { paths, image, settings: *settings, tools, tell, wish, opener, control, machine };
         tokio::spawn(life.live());
         Ok(guest)
     }
@@ -83,6 +112,10 @@ impl Guest {
             }
             more
         });
+    }
+
+    pub(crate) fn upkeep(&self) -> Upkeep {
+        self.upkeep.clone()
     }
 
     pub(crate) fn dial(&self) -> MachineEngine {
@@ -112,9 +145,12 @@ struct Life {
     paths: EnginePaths,
     image: VmImage,
     settings: EngineSettings,
+    tools: Tools,
     tell: mpsc::Sender<GuestEvent>,
     wish: watch::Receiver<Wanted>,
     opener: watch::Sender<Option<Opener>>,
+    control: watch::Sender<Option<ControlSender>>,
+    machine: watch::Sender<Option<Arc<Machine>>>,
 }
 
 /// Why there is no machine any more.
@@ -122,33 +158,46 @@ struct Failed {
     stage: &'static str,
     cause: String,
     fix: Option<String>,
+    log: Vec<String>,
 }
 
 impl Failed {
     fn new(stage: &'static str, cause: String) -> Self {
-        Self { stage, cause, fix: None }
+        Self { stage, cause, fix: None, log: Vec::new() }
     }
 
     /// The errors' texts end with what to do, which is shown apart.
     fn of(stage: &'static str, error: &impl std::fmt::Display, fix: &str) -> Self {
         let text = error.to_string();
         let cause = text.strip_suffix(&format!("; {fix}")).unwrap_or(&text).to_owned();
-        Self { stage, cause, fix: Some(fix.to_owned()) }
+        Self { fix: Some(fix.to_owned()), ..Self::new(stage, cause) }
+    }
+}
+
+impl From<Box<Exit>> for Failed {
+    fn from(exit: Box<Exit>) -> Self {
+        let cause = match exit.cause {
+            ExitCause::PoweredOff => "the guest turned itself off; its console may say why".to_owned(),
+            _ => format!("the machine ended: {exit}"),
+        };
+        let Exit { console_tail: mut log, errors, .. } = *exit;
+        log.extend(errors.into_iter().map(|line| format!("qemu: {line}")));
+        Self { log, ..Self::new("running", cause) }
     }
 }
 
 /// How a machine's run ended.
 enum Over {
     Ended,
-    Failed(String),
+    Failed(Failed),
     /// Its accelerator runs no guests.
     Accelerator(String),
 }
 
 impl Life {
     async fn live(mut self) {
-        if let Err(Failed { stage, cause, fix }) = self.run().await {
-            let _ = self.tell.send(GuestEvent::Failed { stage: stage.to_owned(), cause, fix }).await;
+        if let Err(Failed { stage, cause, fix, log }) = self.run().await {
+            let _ = self.tell.send(GuestEvent::Failed { stage: stage.to_owned(), cause, fix, log }).await;
         }
     }
 
@@ -163,38 +212,53 @@ impl Life {
             Ok(Err(error)) => return Err(Failed::of("preparing the machine", &error, error.fix())),
             Err(error) => return Err(Failed::new("preparing the machine", error.to_string())),
         }
-        let program = find_program(None).await.map_err(preparing)?;
+        let program = find_program(self.tools.program.as_deref()).await.map_err(preparing)?;
         let cache = self.paths.accelerator_file();
-        let mut choice = choose_accelerator(&program, &cache, self.paths.runtime()).await;
+        let mut choice = choose_accelerator(&program, &cache, self.paths.runtime(), self.tools.hardware).await;
         loop {
             tracing::info!(accelerator = choice.accelerator.name(), why = choice.why, "machine");
-            let told = GuestEvent::Accelerator { name: choice.accelerator.name().to_owned(), why: choice.why.clone() };
-            let _ = self.tell.send(told).await;
-            let spec = MachineSpec {
-                program: program.clone(),
-                kernel: self.image.kernel.path().to_path_buf(),
-                initramfs: self.image.initramfs.path().to_path_buf(),
-                os_image: self.image.os.path().to_path_buf(),
-                command_line: format!("{} berth.agent=1", self.image.command_line),
-                data_disk: self.paths.data_disk(),
-                data_disk_bytes: self.settings.disk_bytes(),
-                memory_mib: self.settings.memory_mib,
-                cpus: self.settings.cpus,
-                runtime: self.paths.runtime().to_path_buf(),
-                console: self.paths.console_log(),
-                accelerator: choice.accelerator,
-            };
+            let pace = (self.tools.pace)(choice.accelerator);
+            let (name, why) = (choice.accelerator.name().to_owned(), choice.why.clone());
+            let _ = self.tell.send(GuestEvent::Accelerator { name, why, pace }).await;
             if *self.wish.borrow() != Wanted::Run {
                 return Ok(());
             }
-            let (machine, events) = Machine::launch(&spec)
-                .await
-                .map_err(|error| Failed::of("starting the machine", &error, error.fix()))?;
-            match self.watch(Arc::new(machine), events, choice.accelerator).await {
+            let fresh = is_fresh(&self.paths.data_disk());
+            let over = match Machine::launch(&self.spec(&program, choice.accelerator)).await {
+                Ok((machine, events)) => {
+                    self.stage("kernel").await;
+                    self.watch(Arc::new(machine), events, choice.accelerator, fresh).await
+                }
+                // A hypervisor may run the canary and break on the whole machine, with the first instruction.
+                Err(error @ (QemuError::Ended(_) | QemuError::Silent { .. } | QemuError::Greeting(_)))
+                    if choice.accelerator != Accelerator::Tcg =>
+                {
+                    Over::Accelerator(error.to_string())
+                }
+                Err(error) => return Err(Failed::of("starting the machine", &error, error.fix())),
+            };
+            match over {
                 Over::Ended => return Ok(()),
-                Over::Failed(cause) => return Err(Failed::new("running", cause)),
+                Over::Failed(failed) => return Err(failed),
                 Over::Accelerator(why) => choice = reject_accelerator(&program, &cache, choice.accelerator, &why),
             }
+        }
+    }
+
+    fn spec(&self, program: &Program, accelerator: Accelerator) -> MachineSpec {
+        MachineSpec {
+            program: program.clone(),
+            kernel: self.image.kernel.path().to_path_buf(),
+            initramfs: self.image.initramfs.path().to_path_buf(),
+            os_image: self.image.os.path().to_path_buf(),
+            command_line: format!("{} berth.agent=1", self.image.command_line),
+            data_disk: self.paths.data_disk(),
+            data_disk_bytes: self.settings.disk_bytes(),
+            memory_mib: self.settings.memory_mib,
+            cpus: self.settings.cpus,
+            runtime: self.paths.runtime().to_path_buf(),
+            console: self.paths.console_log(),
+            accelerator,
         }
     }
 
@@ -204,20 +268,23 @@ impl Life {
         machine: Arc<Machine>,
         mut events: mpsc::Receiver<MachineEvent>,
         accelerator: Accelerator,
+        fresh: bool,
     ) -> Over {
-        let control = watch::Sender::new(None);
         let link = Link {
             machine: Arc::clone(&machine),
             protocol: self.image.agent_protocol,
-            emulated: accelerator == Accelerator::Tcg,
+            pace: (self.tools.pace)(accelerator),
             tell: self.tell.clone(),
             opener: self.opener.clone(),
-            control: control.clone(),
+            control: self.control.clone(),
         };
+        self.machine.send_replace(Some(Arc::clone(&machine)));
         let linked = AbortOnDrop(tokio::spawn(keep_link(link)));
-        let over = self.follow(&machine, &mut events, &control, accelerator).await;
+        let over = self.follow(&machine, &mut events, accelerator, fresh).await;
         drop(linked);
+        self.machine.send_replace(None);
         self.opener.send_replace(None);
+        self.control.send_replace(None);
         over
     }
 
@@ -225,26 +292,40 @@ impl Life {
         &mut self,
         machine: &Arc<Machine>,
         events: &mut mpsc::Receiver<MachineEvent>,
-        control: &watch::Sender<Option<ControlSender>>,
         accelerator: Accelerator,
+        fresh: bool,
     ) -> Over {
         let born = Instant::now();
+        let pace = (self.tools.pace)(accelerator);
         let emulated = accelerator == Accelerator::Tcg;
-        let (mut alive, mut full) = (false, false);
-        let mut rejected = None;
+        // A quiet kernel says nothing on the console: what opens the agent's port lives as well.
+        let (mut alive, mut met, mut full) = (false, false, false);
+        let mut progress = born;
+        let mut rejected: Option<String> = None;
         let mut wish = self.wish.clone();
+        let mut control = self.control.subscribe();
         let mut stopping = Wanted::Run;
         loop {
             tokio::select! {
                 event = events.recv() => match event {
-                    Some(MachineEvent::Exited(exit)) => return over(&exit, stopping, rejected),
-                    None => return Over::Failed("QEMU ended, and nobody knows how".to_owned()),
-                    Some(MachineEvent::KernelAlive) => {
-                        alive = true;
-                        self.stage("kernel").await;
+                    Some(MachineEvent::Exited(exit)) => {
+                        // What a processor cannot do it shows before the agent speaks.
+                        let broke = !emulated && !met && stopping == Wanted::Run && exit.cause == ExitCause::Failed;
+                        let rejected = rejected.or_else(|| broke.then(|| exit.to_string()));
+                        return over(exit, stopping, rejected);
                     }
-                    Some(MachineEvent::InternalError) if !emulated => {
-                        rejected = Some("it gave up in the middle of the guest".to_owned());
+                    None => {
+                        return Over::Failed(Failed::new("running", "QEMU ended, and nobody knows how".to_owned()));
+                    }
+                    Some(event @ (MachineEvent::KernelAlive | MachineEvent::AgentPort(true))) => {
+                        tracing::debug!(?event, "machine");
+                        alive = true;
+                        self.progress().await;
+                    }
+                    Some(MachineEvent::InternalError) => {
+                        if !emulated && !met {
+                            rejected = Some("it gave up in the middle of the guest's start".to_owned());
+                        }
                         let _ = machine.kill().await;
                     }
                     Some(MachineEvent::DiskError { no_space, reason }) => {
@@ -266,19 +347,26 @@ impl Life {
                         tracing::warn!(why, "QEMU cannot be controlled and is killed");
                         let _ = machine.kill().await;
                     }
-                    Some(MachineEvent::ConsoleLine(line)) => tracing::debug!(line, "console"),
+                    Some(MachineEvent::ConsoleLine(line)) => {
+                        tracing::debug!(line, "console");
+                        if !met && progress.elapsed() >= PROGRESS_PAUSE {
+                            progress = Instant::now();
+                            self.progress().await;
+                        }
+                    }
                     Some(MachineEvent::Paused { reason }) => tracing::info!(reason, "the machine is paused"),
                     Some(MachineEvent::AgentPort(open)) => tracing::debug!(open, "the agent's port"),
                     Some(event) => tracing::debug!(?event, "machine"),
                 },
                 wanted = changed(&mut wish, stopping) => {
                     stopping = wanted;
-                    let machine = Arc::clone(machine);
-                    let control = control.borrow().clone();
-                    tokio::spawn(end(machine, control, wanted));
+                    let control = self.control.subscribe();
+                    let ending = Ending { machine: Arc::clone(machine), control, pace, met, fresh };
+                    tokio::spawn(end(ending, wanted));
                 }
-                () = sleep_until(born + KERNEL_PATIENCE), if !alive && !emulated && rejected.is_none() => {
-                    rejected = Some("the guest's kernel never said anything".to_owned());
+                () = present(&mut control), if !met => (alive, met) = (true, true),
+                () = sleep_until(born + pace.kernel), if !alive && !emulated && rejected.is_none() => {
+                    rejected = Some("the guest's kernel never showed a sign of life".to_owned());
                     let _ = machine.kill().await;
                 }
                 () = tokio::time::sleep(ROOM_PAUSE), if full => {
@@ -290,12 +378,23 @@ impl Life {
         }
     }
 
+    async fn progress(&self) {
+        let _ = self.tell.send(GuestEvent::Progress).await;
+    }
+
     async fn stage(&self, name: &str) {
         let _ = self.tell.send(GuestEvent::Stage { name: name.to_owned() }).await;
     }
 
     async fn condition(&self, what: Condition, text: Option<String>) {
         let _ = self.tell.send(GuestEvent::Condition { what, text }).await;
+    }
+}
+
+/// Waits for the first session.
+async fn present(control: &mut watch::Receiver<Option<ControlSender>>) {
+    if control.wait_for(Option::is_some).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -310,33 +409,11 @@ async fn changed(wish: &mut watch::Receiver<Wanted>, before: Wanted) -> Wanted {
     }
 }
 
-/// Brings the machine to its end; what came of it, its events tell.
-async fn end(machine: Arc<Machine>, control: Option<ControlSender>, wanted: Wanted) {
-    if wanted == Wanted::Stop {
-        if let Some(control) = control {
-            let request = Request::Shutdown { grace_seconds: GRACE_SECONDS };
-            match control.request(request, SHUTDOWN_PATIENCE).await {
-                Ok(_) => return,
-                Err(error) => tracing::warn!(%error, "the guest does not shut down"),
-            }
-        }
-        if machine.quit().await.is_ok() {
-            return;
-        }
-    }
-    if let Err(error) = machine.kill().await {
-        tracing::warn!(%error, "the machine cannot be killed");
-    }
-}
-
-fn over(exit: &Exit, stopping: Wanted, rejected: Option<String>) -> Over {
-    if let Some(why) = rejected {
-        return Over::Accelerator(why);
-    }
-    match exit.cause {
+fn over(exit: Exit, stopping: Wanted, rejected: Option<String>) -> Over {
+    match rejected {
         _ if stopping != Wanted::Run => Over::Ended,
-        ExitCause::PoweredOff => Over::Failed("the guest turned itself off; its console says why".to_owned()),
-        _ => Over::Failed(format!("the machine ended: {exit}")),
+        Some(why) => Over::Accelerator(why),
+        None => Over::Failed(Box::new(exit).into()),
     }
 }
 

@@ -330,10 +330,6 @@ impl Machine {
     /// # Errors
     ///
     /// It would become smaller, the host has no space, or QEMU does not answer.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the supervisor asks for it when an idle machine gives back what it has")
-    )]
     pub(crate) async fn disk_resize(&self, bytes: u64) -> Result<(), QemuError> {
         // Held over the command: of two at once QEMU may do the smaller last, which would cut the disk.
         let mut present = self.data_bytes.lock().await;

@@ -5,35 +5,52 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use berth_mux::control::{Event, HelloReply, Reply, Request, ServiceState as Told};
-use berth_mux::{Config, ControlError, ControlSender, Inbound, Offer, Opener, RefusalCode, Role, Session, Target};
+use berth_mux::{
+    Config, ConnectError, ControlError, ControlSender, Inbound, Offer, Opener, RefusalCode, Role, Session, Target,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::Machine;
-use crate::backend::{GuestEvent, ServiceState};
+use super::wall_clock::WallClock;
+use super::{Machine, QemuError};
+use crate::backend::{GuestEvent, Pace, ServiceState};
 use crate::ports::{Reach, publish};
 
 /// Version of the agent's messages that this program speaks.
 const PROTOCOL: u32 = 1;
-const HELLO_PATIENCE: Duration = Duration::from_secs(30);
+/// And the oldest of an agent's that it gets along with.
+const OLDEST_PROTOCOL: u32 = 1;
 const CLOCK_PERIOD: Duration = Duration::from_secs(10);
-const CLOCK_PATIENCE: Duration = Duration::from_secs(5);
 const GROW_PATIENCE: Duration = Duration::from_secs(120);
-const AGAIN: Duration = Duration::from_millis(200);
-/// An emulated machine under load may say nothing for long and be well.
-const EMULATED_SILENCE: Duration = Duration::from_secs(60);
+const AGAIN: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// One that ended sooner was hardly one.
+const SHORT_SESSION: Duration = Duration::from_secs(10);
+/// After which it is no longer only a moment that the agent is away.
+const TRIES: u32 = 3;
+/// What a guest says is shown, and a guest may say anything.
+const TEXT: usize = 600;
+const DISK_STAGE: &str = "disk";
+const DISK_FIX: &str = "nothing was changed on it: restore vm/data.raw in the data folder from a backup, or move it away to \
+                        begin with an empty one";
 /// Ports that are asked for at a time.
 const PUBLICATIONS: usize = 4096;
 
-/// Why there is no session with an agent that is there.
+/// Why there is no session with an agent.
 #[derive(Debug, thiserror::Error)]
-enum GreetError {
+enum MeetError {
+    #[error(transparent)]
+    Channel(#[from] QemuError),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("its agent did not answer within {0:?}")]
+    Late(Duration),
     #[error(
-        "its agent speaks version {theirs} of the protocol, and this Berth needs {PROTOCOL}: the appliance is of another version; \
-         build or install it again"
+        "its agent speaks version {theirs} of the protocol, and {needed} is the least: the appliance's files are of different \
+         versions"
     )]
-    Protocol { theirs: u32 },
+    Protocol { theirs: u32, needed: u32 },
     #[error("the guest answered something else than it was asked")]
     OtherAnswer,
     #[error("{0}")]
@@ -45,37 +62,76 @@ pub(super) struct Link {
     pub(super) machine: Arc<Machine>,
     /// The agent's, as the appliance says.
     pub(super) protocol: u32,
-    pub(super) emulated: bool,
+    pub(super) pace: Pace,
     pub(super) tell: mpsc::Sender<GuestEvent>,
     pub(super) opener: watch::Sender<Option<Opener>>,
     pub(super) control: watch::Sender<Option<ControlSender>>,
 }
 
-/// Holds sessions until the machine is gone.
+/// Why a session ended, and whether it ever was one.
+struct Held {
+    greeted: bool,
+    why: String,
+}
+
+/// Holds sessions for as long as it is let.
 pub(super) async fn keep_link(link: Link) {
-    let mut config = Config::default();
-    if link.emulated {
-        config.silence = EMULATED_SILENCE;
-    }
+    let mut met = false;
+    let mut tries = 0_u32;
+    let mut pause = AGAIN;
     loop {
-        let Ok(channel) = link.machine.channel().await else { return };
-        match berth_mux::connect(channel, Role::Host, config.clone()).await {
-            Ok(session) => {
-                let why = link.hold(session).await;
-                link.opener.send_replace(None);
-                link.control.send_replace(None);
-                tracing::warn!(why, "the session with the guest ended");
+        let began = Instant::now();
+        let held = match link.meet(met).await {
+            Ok(session) => link.hold(session).await,
+            Err(error) => Held { greeted: false, why: error.to_string() },
+        };
+        link.opener.send_replace(None);
+        link.control.send_replace(None);
+        tracing::warn!(why = held.why, greeted = held.greeted, "there is no session with the guest");
+        met |= held.greeted;
+        if held.greeted {
+            tries = 0;
+            let _ = link.tell.send(GuestEvent::Lost { why: held.why }).await;
+        } else if met {
+            tries = tries.saturating_add(1);
+            if tries == TRIES {
+                let why = format!(
+                    "{} (asked {TRIES} times; its containers may well run on: stop and start the engine if it stays so)",
+                    held.why
+                );
                 let _ = link.tell.send(GuestEvent::Lost { why }).await;
             }
-            Err(error) => tracing::debug!(%error, "the guest cannot be greeted"),
         }
-        tokio::time::sleep(AGAIN).await;
+        // A guest whose agent dies over and over is not to keep this machine busy.
+        pause = if held.greeted && began.elapsed() > SHORT_SESSION { AGAIN } else { (pause * 2).min(LONGEST_PAUSE) };
+        tokio::time::sleep(pause).await;
     }
 }
 
 impl Link {
-    /// Holds one session to its end, and says why it ended.
-    async fn hold(&self, session: Session) -> String {
+    /// Connects. An agent that was never there is waited for: how long a start may take others decide.
+    async fn meet(&self, met: bool) -> Result<Session, MeetError> {
+        let channel = self.machine.channel().await?;
+        let config = Config { silence: self.pace.silence, ..Config::default() };
+        let connecting = berth_mux::connect(channel, Role::Host, config);
+        let connected = if met {
+            timeout(self.pace.meet, connecting).await.map_err(|_| MeetError::Late(self.pace.meet))?
+        } else {
+            connecting.await
+        };
+        if let Err(error @ ConnectError::Version { .. }) = &connected {
+            self.fail("greeting the guest", error.to_string(), Some(crate::appliance::FIX)).await;
+        }
+        Ok(connected?)
+    }
+
+    async fn fail(&self, stage: &str, cause: String, fix: Option<&str>) {
+        let (stage, fix) = (stage.to_owned(), fix.map(str::to_owned));
+        let _ = self.tell.send(GuestEvent::Failed { stage, cause, fix, log: Vec::new() }).await;
+    }
+
+    /// Holds one session to its end.
+    async fn hold(&self, session: Session) -> Held {
         let Session { opener, mut incoming, control, ended } = session;
         let (sender, mut receiver) = control.split();
         let greeting = sender.clone();
@@ -84,9 +140,11 @@ impl Link {
         let mut publications = JoinSet::new();
         let mut clock = interval(CLOCK_PERIOD);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Without it the next tick does.
+        let wall_clock = WallClock::new().ok();
         loop {
             tokio::select! {
-                end = ended.wait() => return end.to_string(),
+                end = ended.wait() => return Held { greeted, why: end.to_string() },
                 outcome = &mut greeting, if !greeted => match outcome {
                     Ok(hello) => {
                         tracing::info!(os = hello.os, kernel = hello.kernel, agent = hello.agent_version, "guest");
@@ -94,9 +152,13 @@ impl Link {
                         self.control.send_replace(Some(sender.clone()));
                         self.opener.send_replace(Some(opener.clone()));
                     }
-                    Err(error) => return error.to_string(),
+                    Err(error) => return Held { greeted, why: error.to_string() },
                 },
-                _ = clock.tick(), if greeted => drop(tokio::spawn(set_clock(sender.clone()))),
+                _ = clock.tick(), if greeted => drop(tokio::spawn(set_clock(sender.clone(), self.pace.answer))),
+                () = jumped(wall_clock.as_ref()), if greeted => {
+                    tracing::info!("the clock of this machine jumped");
+                    clock.reset_immediately();
+                }
                 // Only once dockerd can be reached may anybody hear that it is ready.
                 inbound = receiver.next(), if greeted => match inbound {
                     Some(Inbound::Event(event)) => {
@@ -109,29 +171,29 @@ impl Link {
                         }
                     }
                     Some(Inbound::Request { responder, .. }) => drop(responder),
-                    None => return ended.wait().await.to_string(),
+                    None => return Held { greeted, why: ended.wait().await.to_string() },
                 },
                 offer = incoming.next() => match offer {
                     Some(offer) => self.accept(offer, &mut publications),
-                    None => return ended.wait().await.to_string(),
+                    None => return Held { greeted, why: ended.wait().await.to_string() },
                 },
                 Some(_) = publications.join_next() => {}
             }
         }
     }
 
-    async fn greet(&self, control: &ControlSender) -> Result<HelloReply, GreetError> {
+    async fn greet(&self, control: &ControlSender) -> Result<HelloReply, MeetError> {
         let request = Request::Hello { protocol: PROTOCOL, host_version: env!("CARGO_PKG_VERSION").to_owned() };
-        match control.request(request, HELLO_PATIENCE).await {
-            Ok(Reply::Hello(hello)) if hello.protocol >= PROTOCOL.min(self.protocol) => Ok(hello),
+        match control.request(request, self.pace.answer).await {
+            Ok(Reply::Hello(hello)) if hello.protocol >= OLDEST_PROTOCOL.max(self.protocol) => Ok(hello),
             Ok(Reply::Hello(hello)) => {
-                let error = GreetError::Protocol { theirs: hello.protocol };
-                let (stage, cause) = ("greeting the guest".to_owned(), error.to_string());
-                let _ = self.tell.send(GuestEvent::Failed { stage, cause, fix: None }).await;
+                let needed = OLDEST_PROTOCOL.max(self.protocol);
+                let error = MeetError::Protocol { theirs: hello.protocol, needed };
+                self.fail("greeting the guest", error.to_string(), Some(crate::appliance::FIX)).await;
                 Err(error)
             }
-            Ok(_) => Err(GreetError::OtherAnswer),
-            Err(error) => Err(GreetError::NoAnswer(error)),
+            Ok(_) => Err(MeetError::OtherAnswer),
+            Err(error) => Err(MeetError::NoAnswer(error)),
         }
     }
 
@@ -150,10 +212,17 @@ impl Link {
     }
 }
 
-async fn set_clock(control: ControlSender) {
+async fn jumped(clock: Option<&WallClock>) {
+    match clock {
+        Some(clock) => clock.jumped().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn set_clock(control: ControlSender, patience: Duration) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let request = Request::TimeSet { seconds: now.as_secs(), nanoseconds: now.subsec_nanos() };
-    if let Err(error) = control.request(request, CLOCK_PATIENCE).await {
+    if let Err(error) = control.request(request, patience).await {
         tracing::debug!(%error, "the guest's clock was not set");
     }
 }
@@ -173,19 +242,56 @@ async fn grow(control: ControlSender) {
 fn understood(event: Event) -> Option<GuestEvent> {
     Some(match event {
         Event::Service { service, state, detail, .. } => GuestEvent::Service {
-            service,
+            service: said(&service),
             state: match state {
                 Told::Started => ServiceState::Started,
                 Told::Ready => ServiceState::Ready,
                 Told::Exited => ServiceState::Exited,
                 Told::Unknown => ServiceState::Other,
             },
-            detail,
+            detail: detail.as_deref().map(said),
         },
-        Event::CrashLoop { service, exits, detail } => GuestEvent::CrashLoop { service, exits, detail },
-        Event::Warning { message } => GuestEvent::Warning { message },
-        Event::Failed { stage, cause } => GuestEvent::Failed { stage, cause, fix: None },
-        Event::Stage { name } => GuestEvent::Stage { name },
+        Event::CrashLoop { service, exits, detail } => {
+            GuestEvent::CrashLoop { service: said(&service), exits, detail: said(&detail) }
+        }
+        Event::Warning { message } => GuestEvent::Warning { message: said(&message) },
+        Event::Failed { stage, cause } => {
+            let fix = (stage == DISK_STAGE).then(|| DISK_FIX.to_owned());
+            GuestEvent::Failed { stage: said(&stage), cause: said(&cause), fix, log: Vec::new() }
+        }
+        Event::Stage { name } => GuestEvent::Stage { name: said(&name) },
         Event::Stopped => return None,
     })
+}
+
+/// A bounded part of it, in one line and without what a terminal would obey.
+fn said(text: &str) -> String {
+    let readable = |character: char| if character.is_control() { ' ' } else { character };
+    let mut short: String = text.chars().take(TEXT).map(readable).collect();
+    if text.chars().nth(TEXT).is_some() {
+        short.push('…');
+    }
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_mux::control::Event;
+
+    use super::{DISK_FIX, TEXT, said, understood};
+    use crate::backend::GuestEvent;
+
+    #[test]
+    fn what_a_guest_says_is_bounded_and_obeyed_by_no_terminal() {
+        assert_eq!(said("a\u{1b}[2Jb\nc"), "a [2Jb c");
+        let long = said(&"ä".repeat(100_000));
+        assert_eq!(long.chars().count(), TEXT + 1);
+    }
+
+    #[test]
+    fn a_damaged_disk_comes_with_what_to_do() {
+        let event = Event::Failed { stage: "disk".to_owned(), cause: "no ext4".to_owned() };
+        let Some(GuestEvent::Failed { fix, .. }) = understood(event) else { panic!("another event") };
+        assert_eq!(fix.as_deref(), Some(DISK_FIX));
+    }
 }

@@ -1,0 +1,114 @@
+//! What a running machine can be asked to do: tell what it uses, and give back what it does not.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_mux::control::{Reply, Request};
+use berth_mux::{ControlError, ControlSender};
+use tokio::sync::watch;
+
+use super::{Machine, QemuError};
+use crate::status::Metrics;
+
+/// A trim of a large disk, or writing all caches out, takes as long as it takes.
+const LONG: Duration = Duration::from_secs(300);
+const SHORT: Duration = Duration::from_secs(20);
+/// A guest's kernel collects free pages for two seconds before it reports them, and nothing tells when it has.
+const REPORTING: Duration = Duration::from_secs(3);
+
+/// Why it was not done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UpkeepError {
+    #[error("the engine's machine cannot be reached at the moment; wait until the engine is ready, and ask again")]
+    NotReached,
+    #[error("the engine's machine did not do it: {0}")]
+    Guest(#[from] ControlError),
+    #[error(transparent)]
+    Machine(#[from] QemuError),
+    #[error("the guest answered something else than it was asked; start the engine again")]
+    Misunderstood,
+}
+
+/// The hands on a machine, as long as there is one.
+#[derive(Clone, Debug)]
+pub(crate) struct Upkeep {
+    machine: watch::Receiver<Option<Arc<Machine>>>,
+    control: watch::Receiver<Option<ControlSender>>,
+    data_disk: PathBuf,
+}
+
+impl Upkeep {
+    pub(super) fn new(
+        machine: watch::Receiver<Option<Arc<Machine>>>,
+        control: watch::Receiver<Option<ControlSender>>,
+        data_disk: PathBuf,
+    ) -> Self {
+        Self { machine, control, data_disk }
+    }
+
+    fn machine(&self) -> Result<Arc<Machine>, UpkeepError> {
+        self.machine.borrow().clone().ok_or(UpkeepError::NotReached)
+    }
+
+    async fn ask(&self, request: Request, patience: Duration) -> Result<Reply, UpkeepError> {
+        let control = self.control.borrow().clone().ok_or(UpkeepError::NotReached)?;
+        Ok(control.request(request, patience).await?)
+    }
+
+    /// Gives unused blocks of the data disk back, and says how many bytes the host has gained.
+    pub(crate) async fn trim(&self) -> Result<u64, UpkeepError> {
+        let before = self.disk_bytes();
+        // What was removed a moment ago can be given back only when the guest's journal has it.
+        self.ask(Request::Sync, LONG).await?;
+        self.ask(Request::Trim, LONG).await?;
+        Ok(before.saturating_sub(self.disk_bytes()))
+    }
+
+    /// Gives unused memory back, and says how many bytes the host has gained.
+    pub(crate) async fn reclaim(&self) -> Result<u64, UpkeepError> {
+        let pid = self.machine()?.pid();
+        let before = resident_bytes(pid);
+        self.ask(Request::Reclaim, LONG).await?;
+        tokio::time::sleep(REPORTING).await;
+        Ok(before.saturating_sub(resident_bytes(pid)))
+    }
+
+    /// What is used, inside and outside.
+    pub(crate) async fn metrics(&self) -> Result<Metrics, UpkeepError> {
+        let machine = self.machine()?;
+        let Reply::Metrics(guest) = self.ask(Request::Metrics, SHORT).await? else {
+            return Err(UpkeepError::Misunderstood);
+        };
+        Ok(Metrics {
+            memory_total_bytes: guest.memory.total_bytes,
+            memory_available_bytes: guest.memory.available_bytes,
+            memory_cached_bytes: guest.memory.cached_bytes,
+            memory_host_bytes: resident_bytes(machine.pid()),
+            disk_total_bytes: guest.disk.total_bytes,
+            disk_free_bytes: guest.disk.free_bytes,
+            disk_host_bytes: self.disk_bytes(),
+            ..Metrics::default()
+        })
+    }
+
+    /// Makes the data disk larger while it is in use.
+    pub(crate) async fn grow(&self, bytes: u64) -> Result<(), UpkeepError> {
+        self.machine()?.disk_resize(bytes).await?;
+        self.ask(Request::Grow, LONG).await.map(drop)
+    }
+
+    /// What the disk takes of the host's.
+    fn disk_bytes(&self) -> u64 {
+        const BLOCK: u64 = 512;
+        self.data_disk.metadata().map_or(0, |metadata| metadata.blocks().saturating_mul(BLOCK))
+    }
+}
+
+fn resident_bytes(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or_default().saturating_mul(1024)
+}

@@ -26,6 +26,8 @@ cleanup() {
   pkill -9 -f -- "$work/" 2>/dev/null || true
   rm -rf "$work"
 }
+# A command that fails without a word of this script's is told with the supervisor's.
+trap 'echo "FAIL: line $LINENO" >&2; tail -n 20 "$work"/*/log/supervisor.log >&2 || true' ERR
 trap cleanup EXIT
 
 nothing_left() {
@@ -146,8 +148,43 @@ until_ok 10000 no_machine || fail "the machine outlives its supervisor"
 engine start one >/dev/null || fail "no start after the supervisor was killed"
 on one image inspect busybox >/dev/null || fail "the image is lost"
 
+say "memory: what a workload leaves is given back by itself"
+resident() { awk '/^VmRSS/ { print int($2 / 1024) }' "/proc/$(machine one)/status"; }
+# Not zeros, which take no room on the disk.
+on one run --rm -i -v files:/files busybox sh -c 'cat >/files/big; for i in 1 2 3 4 5 6; do cat /files/big >/files/$i.big; done; sync' \
+  <"$work/bytes" || fail "a workload"
+cached() { berth_metrics one memory_cached_bytes; }
+berth_metrics() { engine metrics "$1" | python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$2"; }
+busy=$(cached) host=$(resident)
+little() { [ "$(cached)" -lt 200000000 ]; }
+until_ok 90000 little || fail "its memory holds $(cached) bytes of files long after they were used"
+say "   cached $((busy >> 20)) -> $(($(cached) >> 20)) MiB, of the host's $host -> $(resident) MiB"
+
+say "disk: what is removed is given back when it is asked for"
+blocks() { du --block-size=1M "$work/one/vm/data.raw" | cut -f 1; }
+full=$(blocks)
+on one rm -f writer >/dev/null && on one volume rm files >/dev/null
+engine give-back one | tee "$work/said"
+[ "$((full - $(blocks)))" -ge 650 ] || fail "700 MB were removed, and the disk went from $full to $(blocks) MiB"
+
+say "nobody uses it: it sleeps, and the first request wakes it"
+on one rm -f cat web >/dev/null
+engine stop one >/dev/null
+engine start one --idle-stop 10s >/dev/null
+until_ok 120000 is one asleep || fail "it does not go to sleep: $(engine status one)"
+until_ok 30000 no_machine || fail "its machine is still there"
+engine status one >/dev/null || fail "the exit code of one that sleeps"
+began_waking=$(now)
+on one image inspect busybox >/dev/null || fail "a request does not wake it"
+say "   awake after $(($(now) - began_waking)) ms"
+on one run -d --name busy busybox sleep 100000 >/dev/null
+sleep 25
+is one ready || fail "it sleeps although a container runs: $(engine status one)"
+on one rm -f busy >/dev/null
+until_ok 120000 is one asleep || fail "it does not go to sleep again"
+engine start one | grep -q '^engine    ready' || fail "start does not wake it"
+
 say "stop, and nothing is left"
-on one rm -f writer cat web >/dev/null
 engine stop one >/dev/null
 is one stopped || fail "not stopped"
 nothing_left one

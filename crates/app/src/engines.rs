@@ -45,6 +45,11 @@ pub(crate) struct Engine {
 impl Engines {
     /// Needs a tokio runtime: the watch begins at once.
     pub(crate) fn new(choice: EngineChoice, paths: EnginePaths) -> Result<Self, InvalidId> {
+        // To look on is not to use: a window that is open keeps no engine from going to sleep.
+        let watched = match &choice {
+            EngineChoice::Bundled { .. } => paths.watch_endpoint(),
+            EngineChoice::Adopted(endpoint) => endpoint.clone(),
+        };
         let (id, name, endpoint, paths) = match choice {
             EngineChoice::Bundled { .. } => {
                 let endpoint = paths.endpoint();
@@ -54,7 +59,7 @@ impl Engines {
         };
         let id: EngineId = id.parse()?;
         let docker = Docker::new(endpoint.clone());
-        let (store, handle) = watch(docker.clone(), WatchOptions::default());
+        let (store, handle) = watch(Docker::new(watched), WatchOptions::default());
         let kind = if paths.is_some() { EngineKind::Bundled } else { EngineKind::Adopted };
         let engine = Engine {
             id: id.clone(),

@@ -22,7 +22,7 @@ pub(crate) enum Engine {
     },
     /// Stop the engine and every container in it.
     Stop(Which),
-    /// Show whether it runs. Exit code 0: it answers; 3: it is stopped; 1: anything else.
+    /// Show whether it runs. Exit code 0: it answers, or would when it is asked; 3: it is stopped; 1: anything else.
     Status {
         #[command(flatten)]
         which: Which,
@@ -68,12 +68,49 @@ pub(crate) struct How {
     /// Size of the machine's data disk, which takes only the room that is used of it, and never gets smaller.
     #[arg(long, value_name = "GIB")]
     disk: Option<u64>,
+    /// Time without use after which it is stopped until it is used again, such as `15m` or `never`. A running container,
+    /// a swarm and an open connection are use.
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    idle_stop: Option<u64>,
 }
+
+/// The seconds of `90s`, `15m`, `2h`, of a number of minutes, or none of `never`.
+fn seconds(text: &str) -> Result<u64, IdleTime> {
+    if text == "never" {
+        return Ok(0);
+    }
+    let (digits, unit) = text.split_at(text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len()));
+    let unit = match unit {
+        "s" => 1,
+        "m" | "" => 60,
+        "h" => 3600,
+        _ => return Err(IdleTime),
+    };
+    digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).ok_or(IdleTime)
+}
+
+/// What is no time.
+#[derive(Debug)]
+struct IdleTime;
+
+impl std::fmt::Display for IdleTime {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("say it like `90s`, `15m` or `2h`, or `never`")
+    }
+}
+
+impl std::error::Error for IdleTime {}
 
 impl How {
     fn change(&self) -> Result<SettingsChange, Error> {
         let backend = self.backend.as_deref().map(str::parse).transpose()?;
-        Ok(SettingsChange { backend, memory_mib: self.memory, cpus: self.cpus, disk_gib: self.disk })
+        Ok(SettingsChange {
+            backend,
+            memory_mib: self.memory,
+            cpus: self.cpus,
+            disk_gib: self.disk,
+            idle_seconds: self.idle_stop,
+        })
     }
 }
 
@@ -99,7 +136,9 @@ async fn act(command: Engine) -> Result<ExitCode, Error> {
     match command {
         Engine::Start { which, how } => {
             let paths = which.paths()?;
-            EngineSettings::change(&paths, how.change()?)?;
+            let ran = berth_vm::status(&paths).await.is_usable();
+            let before = EngineSettings::load(&paths)?;
+            let settings = EngineSettings::change(&paths, how.change()?)?;
             match berth_vm::start(&paths).await {
                 Ok(status) => {
                     // One that ran already has not seen the new size yet; a disk that has it stays as it is.
@@ -107,6 +146,10 @@ async fn act(command: Engine) -> Result<ExitCode, Error> {
                         ControlClient::connect(&paths).await?.grow(disk).await?;
                     }
                     print(&describe(&status));
+                    // The disk grew at once.
+                    if ran && settings != (EngineSettings { disk_gib: settings.disk_gib, ..before }) {
+                        print("note      it ran already: what was changed holds from its next start on\n");
+                    }
                 }
                 Err(Error::Failed(_)) => {
                     let _ = std::io::stderr().write_all(describe(&berth_vm::status(&paths).await).as_bytes());
@@ -160,7 +203,7 @@ async fn act(command: Engine) -> Result<ExitCode, Error> {
 
 fn code(status: &Status) -> ExitCode {
     match status.state {
-        State::Ready | State::Degraded => ExitCode::SUCCESS,
+        State::Ready | State::Degraded | State::Asleep => ExitCode::SUCCESS,
         State::Stopped => ExitCode::from(STOPPED),
         _ => ExitCode::FAILURE,
     }
@@ -193,6 +236,10 @@ fn describe(status: &Status) -> String {
             .filter_map(|stage| Some(format!("{} {:.0} ms", stage.name, stage.milliseconds?)))
             .collect();
         lines.push(format!("start     {}", stages.join(", ")));
+    }
+    if status.state == State::Asleep {
+        lines.push("wakes     with the first request, or by `berth engine start`".to_owned());
+        lines.push(format!("socket    {}", status.socket.display()));
     }
     lines.extend(status.warnings.iter().map(|warning| format!("warning   {warning}")));
     if let Some(failure) = &status.error {

@@ -7,7 +7,7 @@ pub(crate) mod lenient;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -17,7 +17,7 @@ use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 pub(crate) use self::call::{Call, Gate, ORDINARY, Older, SLOW};
 pub use self::{body::RequestBody, hijack::Hijacked};
@@ -31,6 +31,8 @@ use crate::{
 
 /// Idle connections kept.
 const IDLE: usize = 8;
+/// And for how long. An engine that is not used may be put to sleep, and an open connection is use.
+const IDLE_FOR: Duration = Duration::from_secs(20);
 
 /// Largest answer that reports an error, in bytes.
 const ERROR_CAP: usize = 4 * 1024 * 1024;
@@ -48,8 +50,30 @@ struct Inner {
     options: ConnectOptions,
     endpoint: Endpoint,
     host: String,
-    idle: Mutex<Vec<Sender>>,
+    idle: Mutex<Idle>,
     negotiated: Mutex<Negotiated>,
+}
+
+/// Connections without a request on them.
+#[derive(Default)]
+struct Idle {
+    kept: Vec<(Sender, Instant)>,
+    /// Somebody closes those that are too old.
+    swept: bool,
+}
+
+/// Closes connections that nobody used for long, until there is none. Does not keep the client itself.
+async fn sweep(inner: Weak<Inner>) {
+    loop {
+        tokio::time::sleep(IDLE_FOR).await;
+        let Some(inner) = inner.upgrade() else { return };
+        let mut idle = inner.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.kept.retain(|(_, since)| since.elapsed() < IDLE_FOR);
+        if idle.kept.is_empty() {
+            idle.swept = false;
+            return;
+        }
+    }
 }
 
 impl fmt::Debug for Docker {
@@ -249,7 +273,7 @@ impl Docker {
 
     async fn idle_connection(&self) -> Option<Sender> {
         loop {
-            let mut sender = self.idle().pop()?;
+            let (mut sender, _) = self.idle().kept.pop()?;
             if sender.ready().await.is_ok() {
                 return Some(sender);
             }
@@ -258,13 +282,16 @@ impl Docker {
 
     fn keep(&self, sender: Sender) {
         let mut idle = self.idle();
-        idle.retain(|kept| !kept.is_closed());
-        if idle.len() < IDLE && !sender.is_closed() {
-            idle.push(sender);
+        idle.kept.retain(|(kept, _)| !kept.is_closed());
+        if idle.kept.len() < IDLE && !sender.is_closed() {
+            idle.kept.push((sender, Instant::now()));
+            if !std::mem::replace(&mut idle.swept, true) {
+                tokio::spawn(sweep(Arc::downgrade(&self.inner)));
+            }
         }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Sender>> {
+    fn idle(&self) -> MutexGuard<'_, Idle> {
         self.inner.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

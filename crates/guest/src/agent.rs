@@ -7,6 +7,7 @@ mod control;
 mod picture;
 mod port;
 mod published;
+mod quiet;
 mod streams;
 
 use std::os::fd::AsFd as _;
@@ -111,6 +112,7 @@ impl Agent {
         let (commands, wanted) = mpsc::channel(16);
         tokio::spawn(hear(read, heard));
         tokio::spawn(picture::command(write, wanted));
+        tokio::spawn(quiet::give_back());
         let device = port::open()?;
         loop {
             let port = port::Port::of(&device)?;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::BufReader;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -36,6 +36,7 @@ enum Verb {
     Status,
     Watch,
     Stop,
+    Wake,
     Trim,
     Reclaim,
     Metrics,
@@ -74,6 +75,8 @@ pub(crate) struct Subject {
     /// What can be had done in the engine's machine, while there is one.
     pub(crate) upkeep: watch::Receiver<Option<Upkeep>>,
     pub(crate) activity: watch::Receiver<Activity>,
+    /// Wakes an engine that sleeps.
+    pub(crate) wake: Arc<Notify>,
 }
 
 /// The supervisor's side.
@@ -145,6 +148,14 @@ async fn converse(connection: UnixStream, mut subject: Subject) -> io::Result<()
             }
         };
         match request.request {
+            Verb::Wake => {
+                // One that is on its way to sleep hears it when it is there.
+                if subject.status.borrow().state == State::Asleep {
+                    subject.wake.notify_one();
+                }
+                let now = subject.status.borrow_and_update().clone();
+                tell(&mut output, now).await?;
+            }
             Verb::Status => {
                 let now = subject.status.borrow_and_update().clone();
                 tell(&mut output, now).await?;
@@ -229,6 +240,16 @@ impl ControlClient {
         next(&mut self.input).await?.ok_or(Error::HungUp)
     }
 
+    /// Wakes an engine that sleeps; says what it was doing.
+    ///
+    /// # Errors
+    ///
+    /// The supervisor ended, or answered something else.
+    pub async fn wake(&mut self) -> Result<Status, Error> {
+        self.ask(Verb::Wake).await?;
+        next(&mut self.input).await?.ok_or(Error::HungUp)
+    }
+
     /// Asks it to stop the engine and returns when it has: the last status.
     ///
     /// # Errors
@@ -308,6 +329,8 @@ async fn next(input: &mut BufReader<OwnedReadHalf>) -> Result<Option<Status>, Er
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::UnixStream;
     use tokio::sync::watch;
@@ -331,7 +354,7 @@ mod tests {
         let (status, seen) = watch::channel(Status { state: State::Ready, ..Status::default() });
         let (stop, stopped) = watch::channel(false);
         let (upkeep, activity) = (watch::channel(None).1, watch::channel(Activity::none()).1);
-        let subject = Subject { status: seen, stop, upkeep, activity };
+        let subject = Subject { status: seen, stop, upkeep, activity, wake: Arc::default() };
         let server = ControlServer::start(&paths.control_socket(), subject).unwrap();
         Fixture { paths, server, status, stopped }
     }

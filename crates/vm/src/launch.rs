@@ -52,8 +52,13 @@ async fn find_or_spawn(paths: &EnginePaths) -> Result<Status, Error> {
     let mut last = None;
     for _ in 0..TRIES {
         match ControlClient::connect(paths).await {
-            Ok(client) => {
-                let mut statuses = match client.watch().await {
+            Ok(mut client) => {
+                let woken = client.wake().await;
+                let watched = match woken {
+                    Ok(_) => client.watch().await,
+                    Err(error) => Err(error),
+                };
+                let mut statuses = match watched {
                     Ok(statuses) => statuses,
                     // It was killed just now.
                     Err(Error::HungUp) => {

@@ -90,6 +90,17 @@ impl EnginePaths {
         self.logs().join("supervisor.log")
     }
 
+    /// The same for who only looks on: a connection here is no use of the engine, and does not wake it.
+    pub(crate) fn watch_socket(&self) -> PathBuf {
+        self.runtime.join("watch.sock")
+    }
+
+    /// Where to watch the engine without using it.
+    #[must_use]
+    pub fn watch_endpoint(&self) -> berth_engine::Endpoint {
+        berth_engine::Endpoint::Unix(self.watch_socket())
+    }
+
     pub(crate) fn control_socket(&self) -> PathBuf {
         self.runtime.join("control.sock")
     }
@@ -171,9 +182,16 @@ impl EnginePaths {
 
     /// Removes the sockets and their folder. To be called by the supervisor alone, when no guest lives.
     pub(crate) fn remove_runtime(&self) {
-        for name in
-            ["docker.sock", "docker.sock.new", "control.sock", "agent.sock", "guest/docker.sock", "guest/ports.sock"]
-        {
+        for name in [
+            "docker.sock",
+            "docker.sock.new",
+            "watch.sock",
+            "watch.sock.new",
+            "control.sock",
+            "agent.sock",
+            "guest/docker.sock",
+            "guest/ports.sock",
+        ] {
             let _ = fs::remove_file(self.runtime.join(name));
         }
         for name in ["guest/root", "guest"] {

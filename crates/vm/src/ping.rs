@@ -1,4 +1,4 @@
-//! The two questions the supervisor asks dockerd, in as much HTTP/1.0 as they take.
+//! The questions the supervisor asks dockerd, in as much HTTP/1.0 as they take.
 
 use std::path::Path;
 use std::time::Duration;
@@ -21,6 +21,39 @@ pub(crate) async fn ping(socket: &Path, patience: Duration) -> bool {
 pub(crate) async fn versions(socket: &Path, patience: Duration) -> Versions {
     let Some(body) = get(socket, "/version", patience).await else { return Versions::default() };
     parse_versions(&body)
+}
+
+/// Whether the engine does something of its own, without anybody connected: containers run, are paused or start over
+/// and over, or it is a member of a swarm. One that cannot be asked may.
+pub(crate) async fn is_busy(socket: &Path, patience: Duration) -> bool {
+    // {"status":["running","paused","restarting"]}
+    const CONTAINERS: &str =
+        "/containers/json?limit=1&filters=%7B%22status%22%3A%5B%22running%22%2C%22paused%22%2C%22restarting%22%5D%7D";
+    let Some(containers) = get(socket, CONTAINERS, patience).await else { return true };
+    if !none_of(&containers) {
+        return true;
+    }
+    let Some(info) = get(socket, "/info", patience).await else { return true };
+    in_swarm(&info)
+}
+
+fn none_of(containers: &[u8]) -> bool {
+    serde_json::from_slice::<Vec<serde::de::IgnoredAny>>(containers).is_ok_and(|containers| containers.is_empty())
+}
+
+fn in_swarm(info: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Info {
+        swarm: Option<Swarm>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Swarm {
+        local_node_state: String,
+    }
+    let Ok(info) = serde_json::from_slice::<Info>(info) else { return true };
+    info.swarm.is_some_and(|swarm| !matches!(swarm.local_node_state.as_str(), "" | "inactive"))
 }
 
 fn parse_versions(body: &[u8]) -> Versions {
@@ -78,7 +111,7 @@ fn body_of(answer: &[u8]) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use super::{body_of, parse_versions};
+    use super::{body_of, in_swarm, none_of, parse_versions};
 
     #[test]
     fn only_a_success_is_an_answer() {
@@ -86,6 +119,15 @@ mod tests {
         assert_eq!(body_of(b"HTTP/1.1 500 No\r\n\r\nOK"), None);
         assert_eq!(body_of(b"HTTP/1.0 200 OK\r\nA: b"), None);
         assert_eq!(body_of(b""), None);
+    }
+
+    #[test]
+    fn what_is_not_understood_counts_as_use() {
+        assert!(none_of(b"[]") && none_of(b" [ ]\n"));
+        assert!(!none_of(br#"[{"Id":"a"}]"#) && !none_of(b"") && !none_of(b"{}"));
+        assert!(!in_swarm(br#"{"Swarm":{"LocalNodeState":"inactive"}}"#) && !in_swarm(b"{}"));
+        assert!(in_swarm(br#"{"Swarm":{"LocalNodeState":"active"}}"#));
+        assert!(in_swarm(br#"{"Swarm":{"LocalNodeState":"locked"}}"#) && in_swarm(b"nonsense"));
     }
 
     #[test]

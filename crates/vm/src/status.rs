@@ -27,6 +27,8 @@ pub enum State {
     Ready,
     /// It runs, but not as it should: see the warnings.
     Degraded,
+    /// It was not used for long, and is stopped until somebody does: whoever connects wakes it.
+    Asleep,
     /// Containers and the engine are being stopped.
     Stopping,
     /// It could not be started, or does not stay up.
@@ -44,6 +46,7 @@ impl State {
             Self::Connecting => "connecting",
             Self::Ready => "ready",
             Self::Degraded => "degraded",
+            Self::Asleep => "asleep",
             Self::Stopping => "stopping",
             Self::Failed => "failed",
         }
@@ -51,18 +54,17 @@ impl State {
 
     /// Whether the state machine may go from here to there.
     pub(crate) fn may_become(self, next: Self) -> bool {
-        use State::{Booting, Connecting, Degraded, Failed, Preparing, Ready, Stopped, Stopping};
+        use State::{Asleep, Booting, Connecting, Degraded, Failed, Preparing, Ready, Stopped, Stopping};
         match (self, next) {
             (Stopped, Preparing)
-            | (Preparing, Booting)
+            | (Preparing | Asleep, Booting)
             | (Booting, Connecting)
             | (Connecting, Ready | Degraded)
-            | (Ready, Degraded)
-            | (Degraded, Ready)
+            | (Ready, Degraded | Asleep)
+            | (Degraded, Ready | Asleep)
             | (Stopping, Stopped) => true,
-            (Stopped | Failed | Stopping, _) | (_, Stopped | Preparing | Booting | Connecting | Ready | Degraded) => {
-                false
-            }
+            (Stopped | Failed | Stopping, _)
+            | (_, Stopped | Preparing | Booting | Connecting | Ready | Degraded | Asleep) => false,
             (_, Stopping | Failed) => true,
         }
     }
@@ -185,9 +187,12 @@ impl Status {
         }
         let now = now_ms();
         self.end_stage(now);
-        if next == State::Preparing {
+        if next == State::Preparing || self.state == State::Asleep && next == State::Booting {
             self.stages.clear();
             self.error = None;
+        }
+        if next == State::Asleep {
+            self.warnings.clear();
         }
         if matches!(next, State::Preparing | State::Booting | State::Connecting) {
             self.stages.push(StageTime { name: next.name().to_owned(), milliseconds: None });
@@ -226,13 +231,14 @@ impl Status {
 mod tests {
     use super::{State, Status};
 
-    const ALL: [State; 8] = [
+    const ALL: [State; 9] = [
         State::Stopped,
         State::Preparing,
         State::Booting,
         State::Connecting,
         State::Ready,
         State::Degraded,
+        State::Asleep,
         State::Stopping,
         State::Failed,
     ];
@@ -280,8 +286,19 @@ mod tests {
     }
 
     #[test]
+    fn who_wakes_starts_anew_and_only_who_runs_falls_asleep() {
+        let mut status = Status { state: State::Ready, warnings: vec!["old".to_owned()], ..Status::default() };
+        status.enter_stage("late");
+        assert!(status.enter(State::Asleep) && status.warnings.is_empty() && !status.is_usable());
+        assert!(!status.enter(State::Ready) && status.enter(State::Booting));
+        assert_eq!(status.stages.len(), 1);
+        assert!(ALL.iter().filter(|state| state.may_become(State::Asleep)).eq([&State::Ready, &State::Degraded]));
+    }
+
+    #[test]
     fn every_living_state_can_stop_and_fail() {
-        for state in [State::Preparing, State::Booting, State::Connecting, State::Ready, State::Degraded] {
+        let starting = [State::Preparing, State::Booting, State::Connecting];
+        for state in starting.into_iter().chain([State::Ready, State::Degraded, State::Asleep]) {
             assert!(state.may_become(State::Stopping) && state.may_become(State::Failed), "{state:?}");
         }
     }

@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::appliance::Appliance;
 use crate::backend::{EngineSettings, Tools, Upkeep};
@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::lock::EngineLock;
 use crate::paths::EnginePaths;
 use crate::ports;
-use crate::socket::{EngineSocket, Gate, OpenFiles, Settings};
+use crate::socket::{Activity, EngineSocket, Gate, OpenFiles, Settings};
 use crate::status::{Failure, State, Status};
 use journal::Journal;
 pub(crate) use journal::{forget_state, read_state};
@@ -54,17 +54,20 @@ pub async fn run(paths: EnginePaths, options: RunOptions) -> Result<Status, Erro
     // From the first moment a request waits for the engine instead of failing.
     let gate = watch::Sender::new(Gate::Starting { stage: State::Preparing.name().to_owned() });
     let socket = EngineSocket::bind(paths.socket()).await?.serve(gate.subscribe(), Settings::default())?;
+    let watching = EngineSocket::bind(&paths.watch_socket()).await?.serve(gate.subscribe(), Settings::default())?;
 
     let journal = Journal::new(&paths);
     // Before anybody can ask: `Stopped` would be taken for the end.
     journal.enter(State::Preparing);
     let (stop, stopping) = watch::channel(false);
     let upkeep = watch::Sender::new(None);
+    let wake = Arc::new(Notify::new());
     let subject = Subject {
         status: journal.subscribe(),
         stop: stop.clone(),
         upkeep: upkeep.subscribe(),
         activity: socket.activity(),
+        wake: Arc::clone(&wake),
     };
     let control = ControlServer::start(&paths.control_socket(), subject)?;
     stop_on_signals(&stop)?;
@@ -74,10 +77,11 @@ pub async fn run(paths: EnginePaths, options: RunOptions) -> Result<Status, Erro
         let _ = stdout.write_all(LISTENING.as_bytes()).and_then(|()| stdout.flush());
     }
 
-    let outcome = prepare_and_run(&paths, settings, &journal, &gate, open_files, stopping, upkeep).await;
+    let surroundings = Surroundings { open_files, stopping, upkeep, activity: socket.activity(), wake };
+    let outcome = prepare_and_run(&paths, settings, &journal, &gate, surroundings).await;
     let stopped = || Gate::Closed { message: "the engine was stopped; start it with `berth engine start`".to_owned() };
     gate.send_replace(outcome.as_ref().err().map_or_else(stopped, Gate::failed));
-    socket.close().await;
+    tokio::join!(socket.close(), watching.close());
     paths.remove_runtime();
     // Before the last word: whoever hears it may start the engine again at once.
     drop(lock);
@@ -91,15 +95,23 @@ pub async fn run(paths: EnginePaths, options: RunOptions) -> Result<Status, Erro
     Ok(journal.now())
 }
 
+/// What an engine hears from around it, and tells.
+struct Surroundings {
+    open_files: OpenFiles,
+    stopping: watch::Receiver<bool>,
+    upkeep: watch::Sender<Option<Upkeep>>,
+    activity: watch::Receiver<Activity>,
+    wake: Arc<Notify>,
+}
+
 async fn prepare_and_run(
     paths: &EnginePaths,
     settings: EngineSettings,
     journal: &Journal,
     gate: &watch::Sender<Gate>,
-    open_files: OpenFiles,
-    stopping: watch::Receiver<bool>,
-    upkeep: watch::Sender<Option<Upkeep>>,
+    surroundings: Surroundings,
 ) -> Result<(), Failure> {
+    let Surroundings { open_files, stopping, upkeep, activity, wake } = surroundings;
     let prepared = Appliance::find()
         .and_then(|appliance| ports::bind(&paths.ports_socket()).map(|listener| (appliance, Arc::new(listener))));
     let (appliance, listener) = prepared.map_err(|error| {
@@ -111,7 +123,16 @@ async fn prepare_and_run(
         status.features = settings.backend.features();
         status.backend.replace(settings.backend) != Some(settings.backend)
     });
-    let given = engine::Given { appliance, settings, listener, open_files, tools: Tools::default() };
+    let given = engine::Given {
+        appliance,
+        settings,
+        listener,
+        open_files,
+        tools: Tools::default(),
+        activity,
+        idle_after: settings.idle(),
+        wake,
+    };
     engine::Engine::new(paths, journal, gate, given, stopping, upkeep).run().await
 }
 

@@ -73,6 +73,8 @@ pub enum EngineState {
     Ready,
     /// It answered before and does not now; rows are what was last seen.
     Lost,
+    /// Stopped because nobody used it; the next call wakes it. Rows are what was last seen.
+    Asleep,
     /// On its way down.
     Stopping,
     /// It could not be started or reached; the error says why.

@@ -3,4 +3,4 @@
 /**
  * Where an engine stands. `Ready` is the only state in which rows are live.
  */
-export type EngineState = "stopped" | "starting" | "ready" | "lost" | "stopping" | "failed";
+export type EngineState = "stopped" | "starting" | "ready" | "lost" | "asleep" | "stopping" | "failed";

@@ -137,6 +137,7 @@ fn describe_supervisor(row: &mut EngineRow, status: &Status) {
         State::Ready | State::Degraded if row.listed => EngineState::Lost,
         State::Ready | State::Degraded if refuses_us(row) => EngineState::Failed,
         State::Ready | State::Degraded => EngineState::Starting,
+        State::Asleep => EngineState::Asleep,
         State::Stopping => EngineState::Stopping,
         State::Failed => EngineState::Failed,
     };
@@ -210,6 +211,8 @@ mod tests {
             (State::Ready, false, EngineState::Starting),
             (State::Degraded, true, EngineState::Lost),
             (State::Stopping, true, EngineState::Stopping),
+            (State::Asleep, true, EngineState::Asleep),
+            (State::Asleep, false, EngineState::Asleep),
             (State::Failed, true, EngineState::Failed),
         ] {
             let link = if listed { EngineState::Lost } else { EngineState::Failed };

@@ -106,7 +106,7 @@ fn trim() -> Result<u64, Error> {
     bytes.ok_or_else(|| Error::Machine(format!("{what}: fstrim said {:?}", text.trim())))
 }
 
-fn reclaim() -> Result<(), Error> {
+pub(super) fn reclaim() -> Result<(), Error> {
     nix::unistd::sync();
     for (file, value) in [("/proc/sys/vm/drop_caches", "3"), ("/proc/sys/vm/compact_memory", "1")] {
         fs::write(file, value).map_err(Error::io("giving unused memory back"))?;

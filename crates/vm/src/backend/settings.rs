@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,9 @@ const MIB: u64 = 1 << 20;
 const MEMORY_MIB: std::ops::RangeInclusive<u32> = 512..=1_048_576;
 const DISK_GIB: std::ops::RangeInclusive<u64> = 4..=65_536;
 const DEFAULT_DISK_GIB: u64 = 64;
+/// Of a machine, which takes memory for as long as it runs.
+const DEFAULT_IDLE_SECONDS: u64 = 15 * 60;
+const IDLE_SECONDS: std::ops::RangeInclusive<u64> = 10..=365 * 24 * 3600;
 
 /// What runs the engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +79,9 @@ pub struct EngineSettings {
     pub cpus: u32,
     /// The size of its data disk, which takes only the room that is used of it.
     pub disk_gib: u64,
+    /// After how long without use it is stopped until it is used again; 0 for never, none for what is usual for the
+    /// backend: a quarter of an hour for a machine, never for the other.
+    pub idle_seconds: Option<u64>,
 }
 
 impl Default for EngineSettings {
@@ -87,6 +94,7 @@ impl Default for EngineSettings {
             memory_mib: u32::try_from(quarter).unwrap_or(u32::MAX).clamp(2048, 8192),
             cpus: u32::try_from(cpus).unwrap_or(2),
             disk_gib: DEFAULT_DISK_GIB,
+            idle_seconds: None,
         }
     }
 }
@@ -102,6 +110,8 @@ pub struct SettingsChange {
     pub cpus: Option<u32>,
     /// The size of its data disk.
     pub disk_gib: Option<u64>,
+    /// After how many seconds without use it is stopped; 0 for never.
+    pub idle_seconds: Option<u64>,
 }
 
 impl EngineSettings {
@@ -134,6 +144,7 @@ impl EngineSettings {
             memory_mib: change.memory_mib.unwrap_or(before.memory_mib),
             cpus: change.cpus.unwrap_or(before.cpus),
             disk_gib: change.disk_gib.unwrap_or(before.disk_gib),
+            idle_seconds: change.idle_seconds.or(before.idle_seconds),
         };
         after.check(paths)?;
         if after != before || !paths.settings_file().exists() && change != SettingsChange::default() {
@@ -162,6 +173,13 @@ impl EngineSettings {
         if !DISK_GIB.contains(&self.disk_gib) {
             return bad(format!("{} GiB are no size for a data disk; from 4 to 65,536 are", self.disk_gib));
         }
+        if let Some(seconds @ 1..) = self.idle_seconds
+            && !IDLE_SECONDS.contains(&seconds)
+        {
+            return bad(format!(
+                "{seconds} seconds are no time to wait for use; from 10 seconds to a year are, or `never`"
+            ));
+        }
         Ok(())
     }
 
@@ -169,6 +187,15 @@ impl EngineSettings {
         let fresh = file.with_extension("json.new");
         let text = serde_json::to_vec_pretty(self).map_err(|error| Error::BadSettings(error.to_string()))?;
         fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, file)).map_err(Error::file("write", file))
+    }
+
+    /// How long it runs without being used; for ever when none.
+    pub(crate) fn idle(&self) -> Option<Duration> {
+        let seconds = self.idle_seconds.unwrap_or(match self.backend {
+            Backend::Native => 0,
+            Backend::Qemu => DEFAULT_IDLE_SECONDS,
+        });
+        (seconds > 0).then(|| Duration::from_secs(seconds))
     }
 
     pub(crate) fn disk_bytes(&self) -> u64 {
@@ -184,6 +211,8 @@ fn memory_bytes() -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::{Backend, EngineSettings, SettingsChange};
     use crate::paths::EnginePaths;
 
@@ -200,10 +229,15 @@ mod tests {
             SettingsChange { cpus: Some(0), ..SettingsChange::default() },
             SettingsChange { memory_mib: Some(1), ..SettingsChange::default() },
             SettingsChange { disk_gib: Some(1), ..SettingsChange::default() },
+            SettingsChange { idle_seconds: Some(1), ..SettingsChange::default() },
         ] {
             assert!(EngineSettings::change(&paths, bad).is_err());
         }
         assert_eq!(EngineSettings::load(&paths).unwrap(), settings, "what was refused changed nothing");
+        assert_eq!(settings.idle(), Some(Duration::from_secs(900)));
+        let never = SettingsChange { idle_seconds: Some(0), ..SettingsChange::default() };
+        assert_eq!(EngineSettings::change(&paths, never).unwrap().idle(), None);
+        assert_eq!(EngineSettings::default().idle(), None, "not without a machine");
     }
 
     #[test]

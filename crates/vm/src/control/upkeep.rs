@@ -11,7 +11,7 @@ const GIB: u64 = 1 << 30;
 /// Why the machine was not asked, or what came of it.
 #[derive(Debug, thiserror::Error)]
 enum NotDone {
-    #[error("there is no machine that runs: the engine is stopped, or runs without one")]
+    #[error("there is no machine that runs: the engine is stopped or asleep, or runs without one")]
     NoMachine,
     #[error("it was not said how large the disk is to be")]
     NoSize,

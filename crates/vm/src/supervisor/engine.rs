@@ -1,5 +1,6 @@
 //! The engine's life as its supervisor sees it: launches guests, follows what they tell, and decides its state.
 
+mod idle;
 mod way_out;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UnixListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::journal::{Journal, log_tail};
@@ -17,8 +18,9 @@ use crate::backend::{Condition, EngineSettings, Guest, GuestEvent, Pace, Service
 use crate::paths::EnginePaths;
 use crate::ping;
 use crate::ports::{NetworkNamespace, Ports, Reach};
-use crate::socket::{Gate, OpenFiles};
+use crate::socket::{Activity, Gate, OpenFiles};
 use crate::status::{AcceleratorStatus, Failure, State, Versions};
+use idle::Idle;
 use way_out::Network;
 
 /// An earlier guest that still stops its containers is waited for.
@@ -53,6 +55,12 @@ pub(super) struct Given {
     pub(super) open_files: OpenFiles,
     /// What machines are made with.
     pub(super) tools: Tools,
+    /// Who uses the engine.
+    pub(super) activity: watch::Receiver<Activity>,
+    /// How long it runs without being used.
+    pub(super) idle_after: Option<Duration>,
+    /// Somebody wants it awake without connecting to it.
+    pub(super) wake: Arc<Notify>,
 }
 
 pub(super) struct Engine<'a> {
@@ -65,6 +73,7 @@ pub(super) struct Engine<'a> {
     /// What can be had done in the present guest, for whoever is asked to.
     upkeep: watch::Sender<Option<Upkeep>>,
     relaunches: VecDeque<Instant>,
+    idle: Idle,
 }
 
 /// One guest and what is known about it.
@@ -122,6 +131,8 @@ impl Life {
 
 enum End {
     Asked,
+    /// Nobody uses it.
+    Unused,
     Crashed(String),
     Failed(Failure),
 }
@@ -137,7 +148,8 @@ impl<'a> Engine<'a> {
     ) -> Self {
         let outside = given.settings.backend.features().network_from_outside;
         let way_out = outside.then(|| WayOut::find(&given.appliance)).flatten();
-        Self { paths, journal, gate, given, stopping, way_out, upkeep, relaunches: VecDeque::new() }
+        let idle = Idle::new(given.activity.clone(), given.idle_after);
+        Self { paths, journal, gate, given, stopping, way_out, upkeep, relaunches: VecDeque::new(), idle }
     }
 
     /// Keeps the engine running until it is asked to stop, or does not stay up.
@@ -152,7 +164,18 @@ impl<'a> Engine<'a> {
                 End::Asked => return Ok(()),
                 End::Failed(failure) => return Err(failure),
                 End::Crashed(cause) => self.may_relaunch(&cause)?,
+                End::Unused => self.sleep().await,
             }
+        }
+    }
+
+    /// Returns when it is needed, or is to stop.
+    async fn sleep(&mut self) {
+        let wake = Arc::clone(&self.given.wake);
+        tokio::select! {
+            _ = self.stopping.wait_for(|&stop| stop) => {}
+            () = self.idle.used() => tracing::info!("somebody connected: the engine wakes up"),
+            () = wake.notified() => tracing::info!("the engine is woken up"),
         }
     }
 
@@ -184,8 +207,12 @@ impl<'a> Engine<'a> {
         };
         self.upkeep.send_replace(life.guest.upkeep());
         let mut stopping = self.stopping.clone();
+        let mut idle = std::mem::replace(&mut self.idle, Idle::new(self.given.activity.clone(), None));
         let end = loop {
             let starting = !life.answers && life.trouble.is_none();
+            if !life.answers {
+                idle.restart();
+            }
             tokio::select! {
                 _ = stopping.wait_for(|&stop| stop) => {
                     self.journal.enter(State::Stopping);
@@ -207,6 +234,16 @@ impl<'a> Engine<'a> {
                     }
                 },
                 Some(note) = told.recv() => self.note(&mut life, note),
+                () = idle.unused(self.paths.socket()), if life.answers => {
+                    self.hold("waking up");
+                    // Whoever got through before that is counted by now.
+                    if !idle.is_used() {
+                        tracing::info!("nobody uses the engine: it is stopped until somebody does");
+                        self.journal.enter(State::Asleep);
+                        break End::Unused;
+                    }
+                    self.gate.send_replace(Gate::Open(life.guest.dial(self.paths)));
+                }
                 () = sleep_until(life.deadline), if starting => {
                     let stage = self.journal.state().name();
                     break self.give_up(self.now(format!("the engine did not get through \"{stage}\" in time")));
@@ -218,8 +255,9 @@ impl<'a> Engine<'a> {
                 break self.give_up(told);
             }
         };
+        self.idle = idle;
         match &end {
-            End::Asked => {}
+            End::Asked | End::Unused => {}
             End::Crashed(_) => self.hold("being restarted"),
             End::Failed(failure) => drop(self.gate.send_replace(Gate::failed(failure))),
         }

@@ -2,6 +2,7 @@
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod guest;
+mod idle;
 mod life;
 mod published;
 
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use berth_testkit::fake_qemu::{self, Agent as Port, Canary, Script};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::engine::{Engine, Given};
@@ -41,6 +42,7 @@ struct Ground {
     status: watch::Receiver<Status>,
     upkeep: watch::Receiver<Option<Upkeep>>,
     stop: watch::Sender<bool>,
+    wake: Arc<Notify>,
     running: JoinHandle<Result<(), Failure>>,
     serving: Serving,
 }
@@ -51,6 +53,7 @@ struct Plan {
     habits: Habits,
     hardware: Accelerator,
     pace: fn(Accelerator) -> Pace,
+    idle_after: Option<Duration>,
 }
 
 impl Default for Plan {
@@ -61,6 +64,7 @@ impl Default for Plan {
             // It has no device that would have to be opened.
             hardware: Accelerator::Hvf,
             pace: Accelerator::pace,
+            idle_after: None,
         }
     }
 }
@@ -94,13 +98,18 @@ impl Ground {
         let status = journal.subscribe();
         let (stop, stopping) = watch::channel(false);
         let (upkeep, hands) = watch::channel(None);
-        let settings = EngineSettings { backend: Backend::Qemu, memory_mib: 512, cpus: 1, disk_gib: 4 };
+        let settings =
+            EngineSettings { backend: Backend::Qemu, memory_mib: 512, cpus: 1, disk_gib: 4, idle_seconds: None };
+        let wake = Arc::new(Notify::new());
         let given = Given {
             appliance: appliance(&folder.path().join("appliance")),
             settings,
             listener: Arc::new(ports::bind(&paths.ports_socket()).unwrap()),
             open_files: OpenFiles::raise(),
             tools: Tools { program: Some(program.clone()), hardware: plan.hardware, pace: plan.pace },
+            activity: serving.activity(),
+            idle_after: plan.idle_after,
+            wake: Arc::clone(&wake),
         };
         let of_engine = paths.clone();
         let running = tokio::spawn(async move {
@@ -111,7 +120,7 @@ impl Ground {
             }
             outcome
         });
-        Self { folder, paths, program, agent, status, upkeep: hands, stop, running, serving }
+        Self { folder, paths, program, agent, status, upkeep: hands, stop, wake, running, serving }
     }
 
     /// Waits for a status like this.
@@ -140,6 +149,16 @@ impl Ground {
         let failure = bounded(&mut self.running).await.unwrap().unwrap_err();
         self.nothing_is_left();
         failure
+    }
+
+    /// Its machine is on its way out, and gets there.
+    async fn nothing_runs(&self) {
+        let gone = async {
+            while Path::new(&format!("/proc/{}/cmdline", self.qemu())).exists() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        bounded(gone).await;
     }
 
     /// No process of it runs, and nobody has the disk.

@@ -201,7 +201,12 @@ async fn speak_http(mut stream: Stream) {
             _ => return,
         }
     }
-    let body = if asked.starts_with(b"GET /version") { r#"{"Version":"1.2.3"}"# } else { "OK" };
+    let body = match asked.split(|&byte| byte == b'?' || byte == b' ').nth(1) {
+        Some(b"/version") => r#"{"Version":"1.2.3"}"#,
+        Some(b"/containers/json") => "[]",
+        Some(b"/info") => "{}",
+        _ => "OK",
+    };
     let _ = stream.write_all(format!("HTTP/1.0 200 OK\r\n\r\n{body}").as_bytes()).await;
     let _ = stream.shutdown().await;
 }

@@ -1,0 +1,88 @@
+//! Gives memory back while the machine has nothing to do. Files that were read stay in its memory until that is needed for
+//! something else, which is never; the host has them in its own.
+
+use std::fs;
+use std::time::Duration;
+
+use super::control::reclaim;
+
+/// Nothing tells that nothing happens.
+const LOOK: Duration = Duration::from_secs(8);
+const LOOKS: u32 = 2;
+/// Of the processors' time: dockerd and its like are never quite still.
+const STILL: f64 = 0.2;
+/// Less is not worth the reading of it again.
+const WORTH_KIB: u64 = 48 << 10;
+
+/// Goes on for ever.
+pub(super) async fn give_back() {
+    let mut before = Processors::now();
+    let mut quiet = 0_u32;
+    let mut kept = 0;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let now = Processors::now();
+        quiet = if now.busy_since(before) < STILL { quiet.saturating_add(1) } else { 0 };
+        before = now;
+        let cached = cached_kib(&fs::read_to_string("/proc/meminfo").unwrap_or_default());
+        kept = kept.min(cached);
+        if quiet < LOOKS || cached.saturating_sub(kept) < WORTH_KIB {
+            continue;
+        }
+        // If it failed once, it is not tried again until there is more of it.
+        let _ = tokio::task::spawn_blocking(reclaim).await;
+        kept = cached_kib(&fs::read_to_string("/proc/meminfo").unwrap_or_default());
+    }
+}
+
+/// The processors' time since the start, in ticks.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Processors {
+    all: f64,
+    idle: f64,
+}
+
+impl Processors {
+    fn now() -> Self {
+        Self::parse(&fs::read_to_string("/proc/stat").unwrap_or_default())
+    }
+
+    /// `cpu user nice system idle iowait …`; who waits for a disk is not idle.
+    fn parse(stat: &str) -> Self {
+        let line = stat.lines().next().and_then(|line| line.strip_prefix("cpu ")).unwrap_or_default();
+        let times: Vec<f64> = line.split_whitespace().take(8).filter_map(|field| field.parse().ok()).collect();
+        Self { all: times.iter().sum(), idle: times.get(3).copied().unwrap_or_default() }
+    }
+
+    /// The part of the time, from 0 to 1, for which they did something. What is not known counts as busy.
+    fn busy_since(self, before: Self) -> f64 {
+        let all = self.all - before.all;
+        if all > 0.0 { 1.0 - (self.idle - before.idle) / all } else { 1.0 }
+    }
+}
+
+fn cached_kib(meminfo: &str) -> u64 {
+    let field = |name: &str| -> u64 {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or_default()
+    };
+    // What programs share is counted as cached, and is not to be had.
+    (field("Cached") + field("Buffers") + field("SReclaimable")).saturating_sub(field("Shmem"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Processors, cached_kib};
+
+    #[test]
+    fn the_kernels_words_are_understood_and_others_are_no_quiet() {
+        let before = Processors::parse("cpu  100 0 100 800 0 0 0 0 0 0\ncpu0 1\n");
+        let after = Processors::parse("cpu  110 0 100 890 0 0 0 0 0 0\n");
+        assert!((after.busy_since(before) - 0.1).abs() < 1e-9);
+        let waiting = Processors::parse("cpu  100 0 100 800 100 0 0 0 0 0\n");
+        assert!((waiting.busy_since(before) - 1.0).abs() < 1e-9);
+        assert!((Processors::parse("").busy_since(Processors::default()) - 1.0).abs() < 1e-9);
+        assert_eq!(cached_kib("MemTotal: 9 kB\nBuffers: 1 kB\nCached: 10 kB\nShmem: 4 kB\nSReclaimable: 2 kB\n"), 9);
+        assert_eq!(cached_kib("nonsense"), 0);
+    }
+}

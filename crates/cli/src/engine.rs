@@ -1,10 +1,14 @@
 //! `berth engine`: the engine Berth brings.
 
+mod life;
+
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use berth_vm::{ControlClient, EnginePaths, EngineSettings, Error, RunOptions, SettingsChange, State, Status};
+use berth_vm::{
+    ControlClient, EnginePaths, EngineSettings, Error, LifeError, RunOptions, SettingsChange, State, Status,
+};
 use clap::{Args, Subcommand};
 
 /// `berth engine status` of an engine that is stopped.
@@ -36,6 +40,12 @@ pub(crate) enum Engine {
     Metrics(Which),
     /// Print the path of its Docker socket.
     Socket(Which),
+    /// Forget what can be made again, or everything. The engine must be stopped.
+    Reset(life::Reset),
+    /// Write the data of a stopped engine (one in a machine) into one file.
+    Backup(life::Backup),
+    /// Bring back the data that `backup` wrote.
+    Restore(life::Restore),
     /// Run it in this process, until it is told to stop.
     Run {
         #[command(flatten)]
@@ -132,7 +142,7 @@ pub(crate) fn run(command: Engine) -> ExitCode {
     code
 }
 
-async fn act(command: Engine) -> Result<ExitCode, Error> {
+async fn act(command: Engine) -> Result<ExitCode, LifeError> {
     match command {
         Engine::Start { which, how } => {
             let paths = which.paths()?;
@@ -155,7 +165,7 @@ async fn act(command: Engine) -> Result<ExitCode, Error> {
                     let _ = std::io::stderr().write_all(describe(&berth_vm::status(&paths).await).as_bytes());
                     return Ok(ExitCode::FAILURE);
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -191,6 +201,9 @@ async fn act(command: Engine) -> Result<ExitCode, Error> {
             print(&format!("{}\n", which.paths()?.socket().display()));
             Ok(ExitCode::SUCCESS)
         }
+        Engine::Reset(options) => life::reset(options).await,
+        Engine::Backup(options) => life::backup(options).await,
+        Engine::Restore(options) => life::restore(options).await,
         Engine::Run { which, detached } => {
             let status = berth_vm::run(which.paths()?, RunOptions { detached }).await?;
             if !detached {

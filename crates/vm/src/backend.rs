@@ -20,7 +20,7 @@ use crate::paths::EnginePaths;
 use crate::socket::{EngineDial, OpenFiles, UnixEngine};
 pub(crate) use event::{Condition, GuestEvent, ServiceState};
 pub(crate) use pace::Pace;
-pub(crate) use qemu::{Tools, Upkeep, UpkeepError};
+pub(crate) use qemu::{Tools, Upkeep, UpkeepError, disk_in_use};
 pub use settings::{Backend, EngineSettings, SettingsChange};
 
 /// What a backend is like, for who would otherwise ask which one it is, or on what system it runs.

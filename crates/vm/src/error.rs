@@ -82,6 +82,12 @@ pub enum Error {
         /// The supervisor's process.
         pid: Option<u32>,
     },
+    /// A reset was cut off, and what is left is not whole.
+    #[error("a reset of this engine was not finished ({} is left of it); finish it: `berth engine reset --all`", folder.display())]
+    HalfReset {
+        /// Where the data was moved that is being removed.
+        folder: PathBuf,
+    },
     /// The supervisor holds its lock and does not speak.
     #[error("the engine's supervisor (process {}) does not answer: {why}; end that process and start the engine again", pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string()))]
     NotAnswering {

@@ -49,6 +49,7 @@ pub async fn run(paths: EnginePaths, options: RunOptions) -> Result<Status, Erro
     }
     paths.create_data()?;
     let lock = EngineLock::take(&paths)?;
+    crate::life::refuse_half_reset(&paths)?;
     let open_files = OpenFiles::raise();
     paths.create_runtime()?;
     // From the first moment a request waits for the engine instead of failing.

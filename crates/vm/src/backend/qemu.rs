@@ -27,6 +27,7 @@ mod wall_clock;
 use std::path::PathBuf;
 
 pub(crate) use accelerator::{Accelerator, choose_accelerator, reject_accelerator};
+pub(crate) use disk::in_use as disk_in_use;
 pub(crate) use error::QemuError;
 pub(crate) use guest::{Guest, Tools};
 pub(crate) use machine::{Exit, ExitCause, Machine, MachineEvent};

@@ -183,6 +183,11 @@ impl EngineSettings {
         Ok(())
     }
 
+    /// Keeps these in place of what there was.
+    pub(crate) fn replace(&self, paths: &EnginePaths) -> Result<(), Error> {
+        self.write(&paths.settings_file())
+    }
+
     fn write(&self, file: &Path) -> Result<(), Error> {
         let fresh = file.with_extension("json.new");
         let text = serde_json::to_vec_pretty(self).map_err(|error| Error::BadSettings(error.to_string()))?;

@@ -94,20 +94,25 @@ fn create(path: &Path, bytes: u64) -> io::Result<()> {
 /// QEMU locks an image by some of its bytes, with a lock of another kind than ours.
 async fn wait_for_last_owner(file: &File, path: &Path) -> Result<(), QemuError> {
     for _ in 0..LAST_OWNER_TRIES {
-        let mut probe = libc::flock {
-            l_type: libc::F_WRLCK.try_into().unwrap_or_default(),
-            l_whence: libc::SEEK_SET.try_into().unwrap_or_default(),
-            l_start: QEMU_LOCK_FIRST,
-            l_len: QEMU_LOCK_BYTES,
-            l_pid: 0,
-        };
-        match fcntl(file, FcntlArg::F_OFD_GETLK(&mut probe)) {
-            Ok(_) if i32::from(probe.l_type) != libc::F_UNLCK => tokio::time::sleep(LAST_OWNER_PAUSE).await,
-            // A file system without such locks does not have them for QEMU either.
-            _ => return Ok(()),
+        if !in_use(file) {
+            return Ok(());
         }
+        tokio::time::sleep(LAST_OWNER_PAUSE).await;
     }
     Err(QemuError::DiskInUse { path: path.to_path_buf() })
+}
+
+/// Whether a QEMU has the image open.
+pub(crate) fn in_use(file: &File) -> bool {
+    let mut probe = libc::flock {
+        l_type: libc::F_WRLCK.try_into().unwrap_or_default(),
+        l_whence: libc::SEEK_SET.try_into().unwrap_or_default(),
+        l_start: QEMU_LOCK_FIRST,
+        l_len: QEMU_LOCK_BYTES,
+        l_pid: 0,
+    };
+    // A file system without such locks does not have them for QEMU either.
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut probe)).is_ok() && i32::from(probe.l_type) != libc::F_UNLCK
 }
 
 /// Says how large it is then.

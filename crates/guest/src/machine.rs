@@ -2,6 +2,7 @@
 
 mod card;
 mod disk;
+mod durable;
 mod root;
 mod stage1;
 

@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde::{Deserialize, Serialize};
 
+use super::durable;
 use super::stage1::disk_of;
 use crate::error::Error;
 use crate::files::{create_folder, write};
@@ -55,9 +56,10 @@ pub(super) fn prepare() -> Result<(), Error> {
             return Err(Error::Disk(format!("the data disk {what}; {why}")));
         }
     }
-    mount(Some(&disk), MOUNT, Some("ext4"), MsFlags::MS_NOATIME, None::<&str>)
+    mount(Some(&disk), MOUNT, Some("ext4"), MsFlags::MS_NOATIME, Some(durable::OPTIONS))
         .map_err(Error::system("mounting the data disk"))?;
     check_format(&Path::new(MOUNT).join("berth.json"))?;
+    durable::keep_images(&Path::new(MOUNT).join("docker"))?;
     for (name, at) in FOLDERS {
         let folder = Path::new(MOUNT).join(name);
         create_folder(&folder)?;

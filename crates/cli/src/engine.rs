@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use berth_vm::{
-    ControlClient, EnginePaths, EngineSettings, Error, LifeError, RunOptions, SettingsChange, State, Status,
+    ControlClient, EnginePaths, EngineSettings, Error, LifeError, RunOptions, SettingsChange, Shares, State, Status,
 };
 use clap::{Args, Subcommand};
 
@@ -82,6 +82,10 @@ pub(crate) struct How {
     /// a swarm and an open connection are use.
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     idle_stop: Option<u64>,
+    /// A folder that the machine sees under its own path, besides your home; `:ro` behind it: only to be read. May be
+    /// repeated, and takes the place of what was shared before. `none`: no home; `home`: your home alone.
+    #[arg(long, value_name = "DIR[:ro]")]
+    share: Vec<String>,
 }
 
 /// The seconds of `90s`, `15m`, `2h`, of a number of minutes, or none of `never`.
@@ -114,12 +118,14 @@ impl std::error::Error for IdleTime {}
 impl How {
     fn change(&self) -> Result<SettingsChange, Error> {
         let backend = self.backend.as_deref().map(str::parse).transpose()?;
+        let shares = (!self.share.is_empty()).then(|| Shares::parse(&self.share)).transpose()?;
         Ok(SettingsChange {
             backend,
             memory_mib: self.memory,
             cpus: self.cpus,
             disk_gib: self.disk,
             idle_seconds: self.idle_stop,
+            shares,
         })
     }
 }

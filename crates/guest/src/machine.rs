@@ -4,6 +4,7 @@ mod card;
 mod disk;
 mod durable;
 mod root;
+mod shares;
 mod stage1;
 
 use std::os::unix::net::UnixStream;
@@ -40,15 +41,20 @@ pub(crate) fn run() -> Result<ExitCode, Error> {
         let _ = writeln!(std::io::stderr(), "berth-guest: the machine cannot go on: {error}");
         std::thread::sleep(LAST_WORDS);
     }
+    shares::let_go();
     disk::let_go();
     reboot(RebootMode::RB_POWER_OFF).map(|never| match never {}).map_err(Error::system("powering off"))
 }
 
 fn serve() -> Result<(), Error> {
     root::prepare()?;
+    let unshared = shares::mount_all();
     let settings = Settings { cgroup: CGROUP.to_owned(), proxy: MACHINE_PROXY };
     let (mut services, sender) = Services::new(settings)?;
     services.agent = Some(start_agent()?);
+    for message in unshared {
+        emit(&Event::Warning { message });
+    }
     if let Err((stage, error)) = ready_for_services(&mut services) {
         emit(&Event::Failed { stage, cause: error.to_string() });
         // It stays: the host is to hear it, and to say when it is enough.
@@ -74,6 +80,7 @@ fn start_agent() -> Result<Service, Error> {
 fn ready_for_services(services: &mut Services) -> Result<(), (&'static str, Error)> {
     emit(&Event::Stage { name: "disk" });
     disk::prepare().map_err(|error| ("disk", error))?;
+    root::close().map_err(|error| ("services", error))?;
     emit(&Event::Stage { name: "services" });
     write_settings(&services.settings).map_err(|error| ("services", error))?;
     // It takes its time to start, in which the network is made ready.

@@ -140,6 +140,7 @@ impl Service {
             .env_clear()
             .env("PATH", PATH)
             .env("HOME", "/root")
+            .env("TMPDIR", "/var/tmp")
             .env("NOTIFY_SOCKET", notify_socket(self.name))
             .current_dir("/")
             .stdin(Stdio::null())

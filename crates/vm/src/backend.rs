@@ -9,6 +9,7 @@ pub(crate) mod network;
 mod pace;
 pub(crate) mod qemu;
 mod settings;
+mod shares;
 
 use std::sync::Arc;
 
@@ -22,6 +23,8 @@ pub(crate) use event::{Condition, GuestEvent, ServiceState};
 pub(crate) use pace::Pace;
 pub(crate) use qemu::{Tools, Upkeep, UpkeepError, disk_in_use};
 pub use settings::{Backend, EngineSettings, SettingsChange};
+pub(crate) use shares::{MOST as MOST_SHARES, words};
+pub use shares::{Share, Shares};
 
 /// What a backend is like, for who would otherwise ask which one it is, or on what system it runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
+use crate::backend::MOST_SHARES;
 use crate::error::Error;
 
 /// A unix socket's address holds 108 bytes; the rest is room for other systems and for a closing zero.
@@ -119,6 +120,11 @@ impl EnginePaths {
         self.guest_runtime().join("ports.sock")
     }
 
+    /// Where a folder is served to the machine.
+    pub(crate) fn share_socket(&self, number: usize) -> PathBuf {
+        self.runtime.join(format!("share-{number}.sock"))
+    }
+
     pub(crate) fn lock_file(&self) -> PathBuf {
         self.data.join("engine.lock")
     }
@@ -193,6 +199,9 @@ impl EnginePaths {
             "guest/ports.sock",
         ] {
             let _ = fs::remove_file(self.runtime.join(name));
+        }
+        for number in 0..MOST_SHARES {
+            let _ = fs::remove_file(self.share_socket(number));
         }
         for name in ["guest/root", "guest"] {
             let _ = fs::remove_dir(self.runtime.join(name));

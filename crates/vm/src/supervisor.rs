@@ -124,6 +124,7 @@ async fn prepare_and_run(
         status.features = settings.backend.features();
         status.backend.replace(settings.backend) != Some(settings.backend)
     });
+    let idle_after = settings.idle();
     let given = engine::Given {
         appliance,
         settings,
@@ -131,7 +132,7 @@ async fn prepare_and_run(
         open_files,
         tools: Tools::default(),
         activity,
-        idle_after: settings.idle(),
+        idle_after,
         wake,
     };
     engine::Engine::new(paths, journal, gate, given, stopping, upkeep).run().await

@@ -25,9 +25,7 @@ pub(super) fn prepare() -> Result<(), Error> {
     for folder in ["cache", "lib/berth", "lib/containerd", "lib/docker", "lib/misc", "log/berth", "spool", "tmp"] {
         create_folder(&var.join(folder))?;
     }
-    let temporary = var.join("tmp");
-    fs::set_permissions(&temporary, fs::Permissions::from_mode(0o1777))
-        .map_err(Error::file("cannot set the mode of", &temporary))?;
+    tmpfs(&var.join("tmp"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, "mode=1777")?;
     link(Path::new("/run"), &var.join("run"))?;
     link(Path::new("/run/lock"), &var.join("lock"))?;
     for folder in ["/run/lock", "/run/notify"] {
@@ -40,6 +38,18 @@ pub(super) fn prepare() -> Result<(), Error> {
     nix::unistd::sethostname(HOSTNAME).map_err(Error::system("setting the host name"))?;
     // Docker's `rshared` and `rslave` bind mounts need a shared source, as on a host with systemd.
     flags(Path::new("/"), MsFlags::MS_REC | MsFlags::MS_SHARED)
+}
+
+/// Leaves nothing where a folder could be made by mistake: dockerd makes the source of a bind mount that is not there,
+/// and the user would find it empty. What has to be written is mounted by now.
+pub(super) fn close() -> Result<(), Error> {
+    for folder in ["/var", "/tmp"] {
+        flags(
+            Path::new(folder),
+            MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+        )?;
+    }
+    Ok(())
 }
 
 /// `/etc` as the image has it, with what is written kept in memory.

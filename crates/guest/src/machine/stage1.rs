@@ -13,7 +13,7 @@ use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::mount::{MsFlags, mount};
 use nix::unistd::{Pid, chdir, chroot, execv, getpid};
 
-use super::PROGRAM;
+use super::{PROGRAM, shares};
 use crate::error::Error;
 use crate::files::create_folder;
 
@@ -36,8 +36,7 @@ pub(crate) fn find_root() -> Result<ExitCode, Error> {
     kernel_files()?;
     load_modules(Path::new("/modules.list"))?;
     let disk = disk_of(OS_DISK)?;
-    mount(Some(&disk), NEW_ROOT, Some("erofs"), MsFlags::MS_RDONLY, None::<&str>)
-        .map_err(Error::system(format!("mounting the system image on {}", disk.display())))?;
+    shares::mount_root(&disk, Path::new(NEW_ROOT))?;
     bring_own_program()?;
     switch_root().map(|never| match never {})
 }

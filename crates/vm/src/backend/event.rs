@@ -70,6 +70,8 @@ pub(crate) enum GuestEvent {
 pub(crate) enum Condition {
     /// The data disk, or the host's disk it is on.
     Disk,
+    /// The folders of this computer that it sees.
+    Shares,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

@@ -18,6 +18,7 @@ mod process;
 mod program;
 mod qmp;
 mod session;
+mod shares;
 mod shutdown;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ pub(crate) use machine::{Exit, ExitCause, Machine, MachineEvent};
 pub(crate) use program::{Program, find_program};
 #[cfg(test)]
 pub(crate) use qmp::QmpError;
+pub(crate) use shares::ShareDevice;
 pub(crate) use upkeep::{Upkeep, UpkeepError};
 
 /// Everything a machine is made of. All paths are absolute.
@@ -57,4 +59,6 @@ pub(crate) struct MachineSpec {
     /// Where the console is written; the one before it is kept with `.1` appended.
     pub(crate) console: PathBuf,
     pub(crate) accelerator: Accelerator,
+    /// Folders of this computer, each served by a process that listens already.
+    pub(crate) shares: Vec<ShareDevice>,
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::shares::Shares;
 use crate::error::Error;
 use crate::paths::EnginePaths;
 
@@ -68,7 +69,7 @@ impl std::str::FromStr for Backend {
 }
 
 /// How the engine of one data folder is run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EngineSettings {
     /// What runs it.
@@ -82,6 +83,8 @@ pub struct EngineSettings {
     /// After how long without use it is stopped until it is used again; 0 for never, none for what is usual for the
     /// backend: a quarter of an hour for a machine, never for the other.
     pub idle_seconds: Option<u64>,
+    /// Folders a machine sees.
+    pub shares: Shares,
 }
 
 impl Default for EngineSettings {
@@ -95,12 +98,13 @@ impl Default for EngineSettings {
             cpus: u32::try_from(cpus).unwrap_or(2),
             disk_gib: DEFAULT_DISK_GIB,
             idle_seconds: None,
+            shares: Shares::default(),
         }
     }
 }
 
 /// What is to be other than it was.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SettingsChange {
     /// What runs it.
     pub backend: Option<Backend>,
@@ -112,6 +116,8 @@ pub struct SettingsChange {
     pub disk_gib: Option<u64>,
     /// After how many seconds without use it is stopped; 0 for never.
     pub idle_seconds: Option<u64>,
+    /// Folders a machine sees.
+    pub shares: Option<Shares>,
 }
 
 impl EngineSettings {
@@ -139,15 +145,17 @@ impl EngineSettings {
     /// A size cannot be, the data folder holds data of the other backend, or the file cannot be written.
     pub fn change(paths: &EnginePaths, change: SettingsChange) -> Result<Self, Error> {
         let before = Self::load(paths)?;
+        let nothing = change == SettingsChange::default();
         let after = Self {
             backend: change.backend.unwrap_or(before.backend),
             memory_mib: change.memory_mib.unwrap_or(before.memory_mib),
             cpus: change.cpus.unwrap_or(before.cpus),
             disk_gib: change.disk_gib.unwrap_or(before.disk_gib),
             idle_seconds: change.idle_seconds.or(before.idle_seconds),
+            shares: change.shares.unwrap_or_else(|| before.shares.clone()),
         };
         after.check(paths)?;
-        if after != before || !paths.settings_file().exists() && change != SettingsChange::default() {
+        if after != before || !paths.settings_file().exists() && !nothing {
             paths.create_data()?;
             after.write(&paths.settings_file())?;
         }

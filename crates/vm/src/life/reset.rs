@@ -134,7 +134,7 @@ fn default_sizes(paths: &EnginePaths) -> Result<(), LifeError> {
     let default = EngineSettings::default();
     let kept = EngineSettings::load(paths).unwrap_or_else(|_| {
         let backend = if paths.data_disk().exists() { Backend::Qemu } else { default.backend };
-        EngineSettings { backend, ..default }
+        EngineSettings { backend, ..EngineSettings::default() }
     });
     let settings = EngineSettings { backend: kept.backend, disk_gib: kept.disk_gib, ..default };
     settings.replace(paths).map_err(LifeError::Engine)

@@ -19,7 +19,7 @@ use super::engine::{Engine, Given};
 use super::journal::Journal;
 use crate::appliance::Appliance;
 use crate::backend::qemu::Accelerator;
-use crate::backend::{Backend, EngineSettings, Pace, Tools, Upkeep};
+use crate::backend::{Backend, EngineSettings, Pace, Shares, Tools, Upkeep};
 use crate::paths::EnginePaths;
 use crate::ports;
 use crate::socket::{EngineSocket, Gate, OpenFiles, Serving, Settings};
@@ -98,8 +98,14 @@ impl Ground {
         let status = journal.subscribe();
         let (stop, stopping) = watch::channel(false);
         let (upkeep, hands) = watch::channel(None);
-        let settings =
-            EngineSettings { backend: Backend::Qemu, memory_mib: 512, cpus: 1, disk_gib: 4, idle_seconds: None };
+        let settings = EngineSettings {
+            backend: Backend::Qemu,
+            memory_mib: 512,
+            cpus: 1,
+            disk_gib: 4,
+            idle_seconds: None,
+            shares: Shares { home: false, folders: Vec::new() },
+        };
         let wake = Arc::new(Notify::new());
         let given = Given {
             appliance: appliance(&folder.path().join("appliance")),

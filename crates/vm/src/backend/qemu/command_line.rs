@@ -102,7 +102,21 @@ pub(super) fn arguments(spec: &MachineSpec) -> Vec<OsString> {
 
     line.all(&["-netdev", "user,id=network", "-device", "virtio-net-pci,netdev=network,romfile="]);
     line.all(&["-device", "virtio-rng-pci", "-device", "virtio-balloon-pci,free-page-reporting=on"]);
+    share(&mut line, spec);
     line.0
+}
+
+/// What serves a folder reads and writes the machine's memory itself: without shares it stays QEMU's alone.
+fn share(line: &mut Line, spec: &MachineSpec) {
+    if spec.shares.is_empty() {
+        return;
+    }
+    line.all(&["-object", &format!("memory-backend-memfd,id=memory,size={}M,share=on", spec.memory_mib)]);
+    line.all(&["-machine", "memory-backend=memory"]);
+    for (number, share) in spec.shares.iter().enumerate() {
+        line.all(&["-chardev"]).with_path(&format!("socket,id=share{number},path="), &share.socket, "");
+        line.all(&["-device", &format!("vhost-user-fs-pci,chardev=share{number},tag={}", share.tag)]);
+    }
 }
 
 #[derive(Default)]
@@ -149,7 +163,7 @@ mod tests {
 
     use super::{agent_socket, arguments, check};
     use crate::backend::qemu::tests::spec;
-    use crate::backend::qemu::{Accelerator, MachineSpec, QemuError};
+    use crate::backend::qemu::{Accelerator, MachineSpec, QemuError, ShareDevice};
 
     fn text(spec: &MachineSpec) -> Vec<String> {
         arguments(spec).into_iter().map(|argument| argument.into_string().unwrap()).collect()
@@ -195,6 +209,22 @@ mod tests {
         let line = text(&spec);
         assert_eq!((values(&line, "-accel"), values(&line, "-cpu")), (vec!["kvm"], vec!["host"]));
         assert!(values(&line, "-sandbox").is_empty());
+    }
+
+    #[test]
+    fn shares_are_devices_and_the_memory_is_theirs_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spec = spec(folder.path(), Path::new("/usr/bin/qemu"));
+        assert!(!text(&spec).join(" ").contains("memfd"));
+        for number in 0..2 {
+            let socket = PathBuf::from(format!("/r,n/share-{number}.sock"));
+            spec.shares.push(ShareDevice { socket, tag: format!("berth-share-{number}") });
+        }
+        let line = text(&spec);
+        assert_eq!(values(&line, "-object"), ["memory-backend-memfd,id=memory,size=128M,share=on"]);
+        assert!(values(&line, "-machine").contains(&"memory-backend=memory"));
+        assert!(values(&line, "-chardev").contains(&"socket,id=share1,path=/r,,n/share-1.sock"));
+        assert!(values(&line, "-device").contains(&"vhost-user-fs-pci,chardev=share1,tag=berth-share-1"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::accelerator::of_this_system;
 use super::session::{Link, keep_link};
+use super::shares::Serving;
 use super::shutdown::{Ending, end, is_fresh};
 use super::{
     Accelerator, Exit, ExitCause, Machine, MachineEvent, MachineSpec, Program, QemuError, Upkeep, choose_accelerator,
@@ -87,7 +88,7 @@ impl Guest {
         let upkeep = Upkeep::new(machine.subscribe(), control.subscribe(), paths.data_disk());
         let guest = Self { events, wanted, opener: opener.subscribe(), upkeep };
         let paths = paths.clone();
-        let life = Life { paths, image, settings: *settings, tools, tell, wish, opener, control, machine };
+        let life = Life { paths, image, settings: settings.clone(), tools, tell, wish, opener, control, machine };
         tokio::spawn(life.live());
         Ok(guest)
     }
@@ -224,7 +225,12 @@ impl Life {
                 return Ok(());
             }
             let fresh = is_fresh(&self.paths.data_disk());
-            let over = match Machine::launch(&self.spec(&program, choice.accelerator)).await {
+            let serving = Serving::start(&self.settings.shares.list(), &self.paths).await;
+            for message in &serving.warnings {
+                let _ = self.tell.send(GuestEvent::Warning { message: message.clone() }).await;
+            }
+            let _watched = serving.watch(&self.tell);
+            let over = match Machine::launch(&self.spec(&program, choice.accelerator, &serving)).await {
                 Ok((machine, events)) => {
                     self.stage("kernel").await;
                     self.watch(Arc::new(machine), events, choice.accelerator, fresh).await
@@ -245,13 +251,13 @@ impl Life {
         }
     }
 
-    fn spec(&self, program: &Program, accelerator: Accelerator) -> MachineSpec {
+    fn spec(&self, program: &Program, accelerator: Accelerator, serving: &Serving) -> MachineSpec {
         MachineSpec {
             program: program.clone(),
             kernel: self.image.kernel.path().to_path_buf(),
             initramfs: self.image.initramfs.path().to_path_buf(),
             os_image: self.image.os.path().to_path_buf(),
-            command_line: format!("{} berth.agent=1", self.image.command_line),
+            command_line: format!("{} berth.agent=1{}", self.image.command_line, serving.words),
             data_disk: self.paths.data_disk(),
             data_disk_bytes: self.settings.disk_bytes(),
             memory_mib: self.settings.memory_mib,
@@ -259,6 +265,7 @@ impl Life {
             runtime: self.paths.runtime().to_path_buf(),
             console: self.paths.console_log(),
             accelerator,
+            shares: serving.devices.clone(),
         }
     }
 
@@ -425,7 +432,8 @@ async fn room(folder: PathBuf) -> u64 {
     free.await.ok().and_then(Result::ok).unwrap_or_default()
 }
 
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
+#[derive(Debug)]
+pub(super) struct AbortOnDrop(pub(super) tokio::task::JoinHandle<()>);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {

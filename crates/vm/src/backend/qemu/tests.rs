@@ -61,6 +61,7 @@ pub(super) fn spec(folder: &Path, program: &Path) -> MachineSpec {
         runtime,
         console: folder.join("console.log"),
         accelerator: Accelerator::Tcg,
+        shares: Vec::new(),
     }
 }
 

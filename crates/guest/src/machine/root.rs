@@ -25,6 +25,8 @@ pub(super) fn prepare() -> Result<(), Error> {
     for folder in ["cache", "lib/berth", "lib/containerd", "lib/docker", "lib/misc", "log/berth", "spool", "tmp"] {
         create_folder(&var.join(folder))?;
     }
+    // Whoever logs before there is a data disk keeps its file open: on a mount of its own, it does not hold `/var` open.
+    tmpfs(&var.join("log/berth"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, "mode=755")?;
     tmpfs(&var.join("tmp"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, "mode=1777")?;
     link(Path::new("/run"), &var.join("run"))?;
     link(Path::new("/run/lock"), &var.join("lock"))?;

@@ -48,7 +48,7 @@ mkdir -p "$work/made/docker"
 grep -q -- '--backend native' "$work/said" || fail "words: $(cat "$work/said")"
 
 say "a first start"
-engine start one --backend qemu --memory 2048 --cpus 2 --disk 8 | tee "$work/start"
+engine start one --backend qemu --memory 2048 --cpus 2 --disk 8 --share none | tee "$work/start"
 grep -q '^engine    ready' "$work/start" || fail "not ready"
 [ "$(state one backend)" = qemu ] || fail "its backend"
 mkdir -p "$work/image/bin" "$work/image/www" "$work/image/tmp"

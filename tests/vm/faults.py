@@ -301,7 +301,7 @@ class Faults:
             words = started.stdout + started.stderr
             if "damaged" not in words or "fix" not in words:
                 fail(f"a damaged superblock is not told: {words}")
-            print("   told, not repaired: " + re.search(r"failed.*", words)[0], flush=True)
+            print("   told, not repaired: " + re.search(r"(?<=: ).*damaged.*", words)[0], flush=True)
         else:
             print("   repaired", flush=True)
             other.docker("image", "inspect", "box")

@@ -185,16 +185,13 @@ class Kills:
             # Its connection breaks with dockerd.
             killer.wait(LONG)
             return
-        supervisor = engine.supervisor()
-        victim = {"supervisor": lambda: supervisor, "qemu": engine.machine, "guest": lambda: self.first_of_guest(supervisor)}[kind]()
+        victim = last = engine.machine() if kind == "qemu" else engine.supervisor()
+        if kind == "guest":
+            # PID 1 of the namespaces, and the process outside, which ends once nothing in them lives.
+            last = next(pid for pid in children(victim) if b"native" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes())
+            victim = children(last)[0]
         os.kill(victim, signal.SIGKILL)
-        until(lambda: not lives(victim), 10, f"{kind} does not die")
-
-    @staticmethod
-    def first_of_guest(supervisor):
-        """PID 1 of the namespaces."""
-        outer = [pid for pid in children(supervisor) if b"native" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()]
-        return children(outer[0])[0]
+        until(lambda: not lives(last), 30, f"{kind} does not die", pause=0.005)
 
     def no_leftovers(self, kind, old):
         """One supervisor, one machine, and nothing of those before."""

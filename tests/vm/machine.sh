@@ -2,7 +2,7 @@
 # The engine in its machine for real: with a built appliance, QEMU, `docker`, `curl`, python3, rustc and a static busybox.
 #   tests/vm/machine.sh [folder of berth]
 # It makes engines of its own in a temporary folder and fails unless nothing of them is left.
-set -euo pipefail
+set -Eeuo pipefail
 
 programs=$(realpath "${1:-"$(dirname "$0")/../../target/debug"}")
 work=$(mktemp -d /tmp/berth-machine-XXXXXX)

@@ -252,20 +252,33 @@ impl Runner<'_> {
         tested.and(reported)
     }
 
-    /// The engine in its machine, from its first start to what is left of it.
+    /// The engine in its machine: from its first start to what is left of it, its folders, its data's life, and kills.
     fn vm(&mut self) -> Result<(), Error> {
         self.need(&[Step::Appliance, Step::Programs])?;
-        let mut command = self.workspace.command("bash");
-        command.arg(self.workspace.path("tests/vm/machine.sh")).arg(self.workspace.target("debug"));
-        if let Some(appliance) = &self.appliance {
-            let present = std::env::var_os("PATH").unwrap_or_default();
-            // Last, for beside the client may be programs of another system.
-            let folders = std::env::split_paths(&present).chain([appliance.join("root/usr/bin")]);
-            if let Ok(path) = std::env::join_paths(folders) {
-                command.env("PATH", path);
+        let scripts: [(&str, &str, &[&str]); 4] = [
+            ("bash", "machine.sh", &[]),
+            ("bash", "shares.sh", &[]),
+            ("bash", "life.sh", &[]),
+            ("python3", "kills.py", &["--rounds", "3"]),
+        ];
+        // All of them, even when the first finds something.
+        let mut outcome = Ok(());
+        for (program, script, arguments) in scripts {
+            out::line(format!("-- tests/vm/{script}"));
+            let mut command = self.workspace.command(program);
+            command.arg(self.workspace.path(&format!("tests/vm/{script}"))).arg(self.workspace.target("debug"));
+            command.args(arguments);
+            if let Some(appliance) = &self.appliance {
+                let present = std::env::var_os("PATH").unwrap_or_default();
+                // Last, for beside the client may be programs of another system.
+                let folders = std::env::split_paths(&present).chain([appliance.join("root/usr/bin")]);
+                if let Ok(path) = std::env::join_paths(folders) {
+                    command.env("PATH", path);
+                }
             }
+            outcome = outcome.and(process::run(self.environment(&mut command)));
         }
-        process::run(self.environment(&mut command))
+        outcome
     }
 
     fn end_to_end(&mut self, folder: &str, also: &[Step]) -> Result<(), Error> {

@@ -161,10 +161,10 @@ pub async fn status(paths: &EnginePaths) -> Status {
     }
 }
 
-/// Whether the error means that nobody listens.
+/// Whether the error means that nobody listens, or nobody any more: one that is killed resets who was about to be let in.
 fn is_absent(error: &Error) -> bool {
     matches!(error, Error::File { source, .. }
-        if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused))
+        if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset))
 }
 
 /// Starts a supervisor and returns when it can be asked.

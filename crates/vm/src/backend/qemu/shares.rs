@@ -64,6 +64,17 @@ pub(super) struct Serving {
     daemons: Vec<Daemon>,
 }
 
+/// Why a folder is not shared.
+#[derive(Debug, thiserror::Error)]
+enum ShareError {
+    #[error("there is no such folder here")]
+    NoFolder,
+    #[error("{} cannot be started: {source}", program.display())]
+    Start { program: PathBuf, source: std::io::Error },
+    #[error("virtiofsd ended ({how}): {last}")]
+    Ended { how: String, last: String },
+}
+
 #[derive(Debug)]
 struct Daemon {
     folder: PathBuf,
@@ -197,11 +208,11 @@ fn arguments(kind: Kind, share: &Share, user: Option<(u32, u32)>) -> Vec<OsStrin
     line
 }
 
-async fn serve(program: &Virtiofsd, share: &Share, socket: &Path) -> Result<Daemon, String> {
+async fn serve(program: &Virtiofsd, share: &Share, socket: &Path) -> Result<Daemon, ShareError> {
     if !share.path.is_dir() {
-        return Err("there is no such folder here".to_owned());
+        return Err(ShareError::NoFolder);
     }
-    let said = |error: std::io::Error| format!("{} cannot be started: {error}", program.path.display());
+    let said = |source| ShareError::Start { program: program.path.clone(), source };
     remove(socket);
     let listener = UnixListener::bind(socket).map_err(said)?;
     std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600)).map_err(said)?;
@@ -248,7 +259,7 @@ async fn serve(program: &Virtiofsd, share: &Share, socket: &Path) -> Result<Daem
                 _ => "nobody knows how".to_owned(),
             };
             let last = errors.lines().pop().unwrap_or_default();
-            Err(format!("virtiofsd ended ({how}): {last}"))
+            Err(ShareError::Ended { how, last })
         }
     }
 }

@@ -208,8 +208,8 @@ class Kills:
         left = [line for pid, line in old.items() if pid not in stays and present.get(pid) == line]
         if left:
             fail(f"processes of before the kill are left: {left}")
-        names = {path.name for path in engine.address.parent.iterdir()}
-        if surplus := names - {"docker.sock", "control.sock", "agent.sock", "guest"}:
+        names = {path.name for path in engine.address.parent.iterdir() if not path.name.startswith("share-")}
+        if surplus := names - {"docker.sock", "watch.sock", "control.sock", "agent.sock", "guest"}:
             fail(f"left in the runtime folder: {surplus}")
 
     def check_files(self, rounds):

@@ -193,6 +193,8 @@ enum Over {
     Failed(Failed),
     /// Its accelerator runs no guests.
     Accelerator(String),
+    /// Its kernel gave up before anything ran in it.
+    Panicked(Failed),
 }
 
 impl Life {
@@ -216,6 +218,7 @@ impl Life {
         let program = find_program(self.tools.program.as_deref()).await.map_err(preparing)?;
         let cache = self.paths.accelerator_file();
         let mut choice = choose_accelerator(&program, &cache, self.paths.runtime(), self.tools.hardware).await;
+        let mut panicked = false;
         loop {
             tracing::info!(accelerator = choice.accelerator.name(), why = choice.why, "machine");
             let pace = (self.tools.pace)(choice.accelerator);
@@ -246,6 +249,12 @@ impl Life {
             match over {
                 Over::Ended => return Ok(()),
                 Over::Failed(failed) => return Err(failed),
+                // Emulators now and then trip over a kernel that changes its own code while it starts.
+                Over::Panicked(failed) if panicked => return Err(failed),
+                Over::Panicked(failed) => {
+                    tracing::warn!(failed.cause, "it is started once more");
+                    panicked = true;
+                }
                 Over::Accelerator(why) => choice = reject_accelerator(&program, &cache, choice.accelerator, &why),
             }
         }
@@ -319,6 +328,9 @@ impl Life {
                         // What a processor cannot do it shows before the agent speaks.
                         let broke = !emulated && !met && stopping == Wanted::Run && exit.cause == ExitCause::Failed;
                         let rejected = rejected.or_else(|| broke.then(|| exit.to_string()));
+                        if exit.cause == ExitCause::Panicked && !met && stopping == Wanted::Run {
+                            return Over::Panicked(Box::new(exit).into());
+                        }
                         return over(exit, stopping, rejected);
                     }
                     None => {

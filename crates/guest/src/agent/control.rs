@@ -89,7 +89,7 @@ fn set_time(seconds: u64, nanoseconds: u32) -> Result<(), Error> {
 }
 
 /// `fstrim` says how much it was; the call behind it cannot be made without unsafe code.
-fn trim() -> Result<u64, Error> {
+pub(super) fn trim() -> Result<u64, Error> {
     let what = "giving unused blocks of the data disk back";
     let output = Command::new("/usr/sbin/fstrim")
         .args(["--verbose", DATA])
@@ -104,6 +104,12 @@ fn trim() -> Result<u64, Error> {
     // `/data: 12.3 MiB (12345678 bytes) trimmed`
     let bytes = text.split('(').nth(1).and_then(|rest| rest.split(' ').next()).and_then(|digits| digits.parse().ok());
     bytes.ok_or_else(|| Error::Machine(format!("{what}: fstrim said {:?}", text.trim())))
+}
+
+/// Bytes of the data disk that are in use.
+pub(super) fn disk_used() -> Result<u64, Error> {
+    let disk = statvfs(DATA).map_err(Error::system("asking for the data disk"))?;
+    Ok(disk.blocks().saturating_sub(disk.blocks_free()).saturating_mul(disk.fragment_size()))
 }
 
 pub(super) fn reclaim() -> Result<(), Error> {

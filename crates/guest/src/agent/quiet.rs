@@ -1,24 +1,27 @@
-//! Gives memory back while the machine has nothing to do. Files that were read stay in its memory until that is needed for
-//! something else, which is never; the host has them in its own.
+//! Gives memory and disk back while the machine has nothing to do. Files that were read stay in its memory until that is
+//! needed for something else, which is never; the host has them in its own. Blocks of files that were removed stay the
+//! disk's until it is told that they are free.
 
 use std::fs;
 use std::time::Duration;
 
-use super::control::reclaim;
+use super::control::{disk_used, reclaim, trim};
 
 /// Nothing tells that nothing happens.
-const LOOK: Duration = Duration::from_secs(8);
+const LOOK: Duration = Duration::from_secs(5);
 const LOOKS: u32 = 2;
 /// Of the processors' time: dockerd and its like are never quite still.
 const STILL: f64 = 0.2;
 /// Less is not worth the reading of it again.
 const WORTH_KIB: u64 = 48 << 10;
+const WORTH_DISK: u64 = 32 << 20;
 
 /// Goes on for ever.
 pub(super) async fn give_back() {
     let mut before = Processors::now();
     let mut quiet = 0_u32;
     let mut kept = 0;
+    let mut disk = Disk::default();
     loop {
         tokio::time::sleep(LOOK).await;
         let now = Processors::now();
@@ -26,12 +29,34 @@ pub(super) async fn give_back() {
         before = now;
         let cached = cached_kib(&fs::read_to_string("/proc/meminfo").unwrap_or_default());
         kept = kept.min(cached);
-        if quiet < LOOKS || cached.saturating_sub(kept) < WORTH_KIB {
+        let removed = disk_used().is_ok_and(|used| disk.removed(used) >= WORTH_DISK);
+        if quiet < LOOKS {
             continue;
         }
-        // If it failed once, it is not tried again until there is more of it.
-        let _ = tokio::task::spawn_blocking(reclaim).await;
-        kept = cached_kib(&fs::read_to_string("/proc/meminfo").unwrap_or_default());
+        // What failed once is not tried again until there is more of it.
+        if removed {
+            let _ = tokio::task::spawn_blocking(trim).await;
+            disk = Disk::default();
+        }
+        if cached.saturating_sub(kept) >= WORTH_KIB {
+            let _ = tokio::task::spawn_blocking(reclaim).await;
+            kept = cached_kib(&fs::read_to_string("/proc/meminfo").unwrap_or_default());
+        }
+    }
+}
+
+/// What the data disk holds.
+#[derive(Debug, Default)]
+struct Disk {
+    /// The most it held since it was last told what is free.
+    most: u64,
+}
+
+impl Disk {
+    /// The bytes of it that were removed since, of the most there was.
+    fn removed(&mut self, used: u64) -> u64 {
+        self.most = self.most.max(used);
+        self.most - used
     }
 }
 
@@ -72,7 +97,16 @@ fn cached_kib(meminfo: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Processors, cached_kib};
+    use super::{Disk, Processors, cached_kib};
+
+    #[test]
+    fn what_was_removed_is_counted_from_the_most_there_was() {
+        let mut disk = Disk::default();
+        assert_eq!(disk.removed(7), 0);
+        assert_eq!(disk.removed(9), 0);
+        assert_eq!(disk.removed(4), 5);
+        assert_eq!(disk.removed(6), 3, "what was written since is not free");
+    }
 
     #[test]
     fn the_kernels_words_are_understood_and_others_are_no_quiet() {

@@ -4,20 +4,19 @@
 // A run of everything writes its section into docs/benchmarks.md.
 import { execFile, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { readFile, writeFile } from "node:fs/promises";
 import { loadavg } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
 import { startEngine } from "../support/engine.mjs";
+import { writeSection } from "../support/report.mjs";
 
 const run = promisify(execFile);
 const top = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
 const target = process.env.CARGO_TARGET_DIR ?? join(top, "target");
 const program = join(target, "bench/release/berth-socket-bench");
 const docker = process.env.BERTH_DOCKER ?? "docker";
-const document = join(top, "docs/benchmarks.md");
 const section = "## The engine's socket";
 const rounds = Number(process.env.BERTH_BENCH_ROUNDS ?? 15);
 const wanted = process.argv.slice(2);
@@ -65,21 +64,14 @@ function throughput(title, load, results, megabytes) {
   }
 }
 
-/** The section as this run saw it, in the place of the one that was there. Other sections stay as they are. */
-async function write() {
-  const text = await readFile(document, "utf8");
-  const begin = text.indexOf(`\n${section}\n`);
-  const rest = begin < 0 ? "" : text.slice(begin + 1 + section.length);
-  const end = rest.search(/\n## /u);
-  const before = (begin < 0 ? text : text.slice(0, begin)).trimEnd();
-  const after = end < 0 ? "" : `\n${rest.slice(end).trim()}\n`;
+function write() {
   const intro = [
     "What `cargo xtask bench socket` printed: the same requests to dockerd's own socket (direct), through Berth's forwarder on",
     "the native engine, and through `socat UNIX-LISTEN,fork`, in the same run and in turns (ABAB). The goals: at most 30 µs added",
     "at the median of requests on a kept connection, and at least 0.95 of the direct throughput of 1 GiB. Two cores that also run",
     "the client and dockerd, so that a third process in the path has none to itself.",
   ];
-  await writeFile(document, `${before}\n\n${section}\n\n${intro.join("\n")}\n${lines.join("\n")}\n${after}`);
+  return writeSection(section, intro, lines);
 }
 
 async function measure(work, count, path, sockets) {

@@ -63,10 +63,10 @@ export async function busyboxArchive() {
   }
 }
 
-/** Starts an engine of its own in a folder of its own. */
-export async function startEngine() {
+/** Starts an engine of its own in a folder of its own, with more options of `berth engine start` where they are given. */
+export async function startEngine(...options) {
   const data = await mkdtemp(join(tmpdir(), "berth-test-"));
-  await run(berth, ["engine", "start", "--data", data], { timeout: 120_000 });
+  await run(berth, ["engine", "start", "--data", data, ...options], { timeout: 300_000 });
   const socket = (await run(berth, ["engine", "socket", "--data", data])).stdout.trim();
   await api(socket, "POST", "/images/create?fromSrc=-&repo=busybox&tag=test", await busyboxArchive());
   const status = async () => JSON.parse((await run(berth, ["engine", "status", "--json", "--data", data])).stdout);
@@ -74,6 +74,8 @@ export async function startEngine() {
     data,
     socket,
     status,
+    /** What `berth engine WORDS…` says. */
+    engine: async (...words) => (await run(berth, ["engine", ...words, "--data", data], { timeout: 300_000 })).stdout,
     api: (method, path, body) => api(socket, method, path, body),
     /** Creates a container, started unless told otherwise; gives its id. */
     async container(name, command, options = {}) {

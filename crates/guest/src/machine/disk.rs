@@ -56,7 +56,7 @@ pub(super) fn prepare() -> Result<(), Error> {
             return Err(Error::Disk(format!("the data disk {what}; {why}")));
         }
     }
-    mount(Some(&disk), MOUNT, Some("ext4"), MsFlags::MS_NOATIME, None::<&str>)
+    mount(Some(&disk), MOUNT, Some("ext4"), MsFlags::MS_NOATIME, Some(durable::OPTIONS))
         .map_err(Error::system("mounting the data disk"))?;
     check_format(&Path::new(MOUNT).join("berth.json"))?;
     durable::keep_images(&Path::new(MOUNT).join("docker"))?;

@@ -14,6 +14,9 @@ use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 use crate::error::Error;
 use crate::files::create_folder;
 
+/// Without this, ext4 takes no notice of the mark on a file whose content is to go through the journal.
+pub(super) const OPTIONS: &str = "nodelalloc";
+
 /// Where layers lie, what is known of them and of images, and the cache of builds. Volumes are not among them: who writes
 /// there calls `fsync` where it matters, as on any disk.
 const FOLDERS: [(&str, IFlags); 3] = [

@@ -157,6 +157,10 @@ const SCENES = {
     await row(page, "cache").click({ modifiers: ["Shift"] });
     await row(page, "grafana").click({ modifiers: ["ControlOrMeta"] });
   },
+  engine: async (page) => {
+    await page.getByTestId("engine-state").click();
+    await page.getByTestId("engine-page").waitFor();
+  },
   palette: async (page) => {
     await row(page, "api").click();
     await page.keyboard.press("ControlOrMeta+k");

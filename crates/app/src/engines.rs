@@ -1,6 +1,7 @@
 //! The engines Berth knows, and the tasks that bring what they say into the world.
 
 mod bundled;
+mod inspect;
 mod link;
 
 use std::collections::HashMap;
@@ -12,7 +13,8 @@ use berth_wire::{EngineId, EngineKind, InvalidId};
 use tokio_util::task::AbortOnDropHandle;
 
 use bundled::SupervisorView;
-pub(crate) use bundled::{start_bundled, stop_bundled};
+pub(crate) use bundled::{give_back_bundled, start_bundled, stop_bundled};
+pub(crate) use inspect::inspect;
 
 use crate::app::{App, EngineChoice};
 use crate::error::AppError;

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use berth_wire::{
     About, AboutReq, Code, Command, CommandKind, ContainerDetail, ContainerInspectReq, ContainerKillReq,
-    ContainerRemoveReq, ContainerReq, ContainerStopReq, Done, EngineReq, LogsOpenReq, OperationDismissReq,
-    OperationStarted, RequestId, RpcRequest, SessionPollReq, SessionPollRes, Settings, SettingsReadReq,
-    SettingsWriteReq, StreamCloseReq, StreamId, WireError, WorldOpenReq, with_commands,
+    ContainerRemoveReq, ContainerReq, ContainerStopReq, Done, EngineDetail, EngineReq, LogsOpenReq,
+    OperationDismissReq, OperationStarted, RequestId, RpcRequest, SessionPollReq, SessionPollRes, Settings,
+    SettingsReadReq, SettingsWriteReq, StreamCloseReq, StreamId, WireError, WorldOpenReq, with_commands,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -28,6 +28,8 @@ macro_rules! with_commands {
             container_start(ContainerReq) -> OperationStarted, mutate;
             container_stop(ContainerStopReq) -> OperationStarted, mutate;
             container_unpause(ContainerReq) -> OperationStarted, mutate;
+            engine_give_back(EngineReq) -> OperationStarted, mutate;
+            engine_inspect(EngineReq) -> EngineDetail, read;
             engine_start(EngineReq) -> OperationStarted, mutate;
             engine_stop(EngineReq) -> OperationStarted, mutate;
             logs_open(LogsOpenReq) -> StreamId, stream;

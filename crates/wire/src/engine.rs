@@ -80,3 +80,59 @@ pub enum EngineState {
     /// It could not be started or reached; the error says why.
     Failed,
 }
+
+/// What of an engine is not in its row: how it is run, and what that takes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct EngineDetail {
+    /// What runs it, such as `native` or `qemu`; none for an engine that was there before.
+    pub backend: Option<String>,
+    /// What runs the instructions of its machine, and why; none without a machine.
+    pub accelerator: Option<AcceleratorDetail>,
+    /// Where its data is.
+    pub data_folder: Option<String>,
+    /// The process that looks after it.
+    pub process: Option<u32>,
+    /// What it is made of.
+    pub components: Vec<ComponentDetail>,
+    /// What its machine uses; none without one, or while it does not run.
+    pub machine: Option<MachineUse>,
+}
+
+/// What runs a machine's instructions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct AcceleratorDetail {
+    /// Its name, such as `KVM`.
+    pub name: String,
+    /// Why it was chosen, as a whole sentence.
+    pub why: String,
+}
+
+/// One program an engine is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct ComponentDetail {
+    /// Its name, such as `containerd`.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// What a machine uses, all in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineUse {
+    /// Its memory.
+    pub memory_total_bytes: f64,
+    /// What programs in it could still get.
+    pub memory_available_bytes: f64,
+    /// What of this computer's memory it takes.
+    pub memory_host_bytes: f64,
+    /// The size of its data disk.
+    pub disk_total_bytes: f64,
+    /// What of it is free.
+    pub disk_free_bytes: f64,
+    /// What the disk takes of this computer's.
+    pub disk_host_bytes: f64,
+}

@@ -20,7 +20,9 @@ pub use container::{
     CommandPiece, ContainerDetail, ContainerRow, ContainerState, EnvVariable, Health, HealthProbe, LimitsDetail,
     MountDetail, NetworkDetail, PortRow,
 };
-pub use engine::{EngineKind, EngineRow, EngineStage, EngineState};
+pub use engine::{
+    AcceleratorDetail, ComponentDetail, EngineDetail, EngineKind, EngineRow, EngineStage, EngineState, MachineUse,
+};
 pub use error::{Code, WireError};
 pub use ids::{ClientId, ContainerId, ContainerKey, EngineId, InvalidId, OperationId, RequestId, StreamId};
 pub use operation::{OperationKind, OperationPhase, OperationRow, OperationStarted};

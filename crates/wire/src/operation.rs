@@ -53,6 +53,7 @@ pub enum OperationKind {
     ContainerRemove,
     EngineStart,
     EngineStop,
+    EngineGiveBack,
 }
 
 /// How an operation goes.

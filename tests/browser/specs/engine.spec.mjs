@@ -4,6 +4,8 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
+import AxeBuilder from "@axe-core/playwright";
+
 import { startServe, startServeAsNobody } from "../../support/engine.mjs";
 import { expect, row, test } from "../fixtures.mjs";
 
@@ -39,6 +41,39 @@ test("an engine that dies is said to be lost, its rows stay, and it comes back b
   await expect(row(berth, "survivor")).toHaveAttribute("data-state", "running");
   await engine.container("newcomer", ["sleep", "600"]);
   await expect(row(berth, "newcomer")).toBeVisible();
+});
+
+test("the engine has a page: how it runs, how it is reached, and it is stopped and started there", async ({ berth, engine }) => {
+  await engine.container("worker", ["sleep", "600"]);
+  await expect(row(berth, "worker")).toHaveAttribute("data-state", "running");
+  await berth.getByTestId("engine-state").focus();
+  await berth.keyboard.press("Enter");
+  const page = berth.getByTestId("engine-page");
+  await expect(page).toHaveAttribute("data-state", "ready");
+  await expect(page).toContainText(`export DOCKER_HOST='unix://${engine.socket}'`);
+  await expect(page).toContainText("Namespaces of this computer");
+  await expect(page).toContainText(engine.data);
+  await expect(page).toContainText("containerd");
+  expect((await new AxeBuilder({ page: berth }).analyze()).violations).toEqual([]);
+  await berth.reload();
+  await expect(page).toHaveAttribute("data-state", "ready");
+
+  await page.getByRole("button", { name: "Stop engine" }).click();
+  const dialog = berth.getByTestId("stop-engine-dialog");
+  await expect(dialog).toContainText("worker");
+  await berth.keyboard.press("Escape");
+  await expect(dialog).toHaveCount(0);
+  expect((await engine.status()).state).toBe("ready");
+  await page.getByRole("button", { name: "Stop engine" }).click();
+  await dialog.getByRole("button", { name: "Stop engine" }).click();
+  await expect(page).toHaveAttribute("data-state", "stopped", { timeout: 60_000 });
+  // Of an engine that is stopped, the command ends with 3.
+  expect(await engine.status().catch(({ stdout }) => JSON.parse(stdout))).toMatchObject({ state: "stopped" });
+  expect((await new AxeBuilder({ page: berth }).analyze()).violations).toEqual([]);
+  await page.getByRole("button", { name: "Start engine" }).click();
+  await expect(page).toHaveAttribute("data-state", "ready", { timeout: 60_000 });
+  await berth.goBack();
+  await expect(row(berth, "worker")).toBeVisible();
 });
 
 test("without an engine the page says so, and why", async ({ page }) => {

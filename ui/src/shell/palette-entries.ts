@@ -7,6 +7,7 @@ import List from '@lucide/svelte/icons/list'
 import Monitor from '@lucide/svelte/icons/monitor'
 import Moon from '@lucide/svelte/icons/moon'
 import Play from '@lucide/svelte/icons/play'
+import Server from '@lucide/svelte/icons/server'
 import Square from '@lucide/svelte/icons/square'
 import Sun from '@lucide/svelte/icons/sun'
 import TextAlignStart from '@lucide/svelte/icons/text-align-start'
@@ -16,6 +17,7 @@ import { ICON_OF_VERB, KEY_OF_VERB } from '../features/containers/menu-entries'
 import { page } from '../features/containers/page.svelte'
 import { text } from '../lang'
 import type { Container } from '../state/container.svelte'
+import { route } from '../state/route.svelte'
 import { settings } from '../state/settings.svelte'
 import { world } from '../state/world.svelte'
 import { fuzzyScore } from './fuzzy'
@@ -92,6 +94,15 @@ function commands(onkeyboardmap: () => void): PaletteEntry[] {
         run: () => void copyAndSay(first.row.image, text.containers.theImage),
       })
     }
+  }
+  for (const engine of world.engines) {
+    entries.push({
+      key: `engine:${engine.id}`,
+      label: text.palette.engine(engine.name),
+      note: text.engine.state[engine.state],
+      icon: Server,
+      run: () => route.openEngine(engine.id),
+    })
   }
   entries.push(
     { key: 'all', label: text.palette.showAll, note: '', icon: Box, run: () => page.setSegment('all') },

@@ -2,7 +2,9 @@ export type DetailTab = 'overview' | 'logs'
 
 /** Where the page stands, as the address says it. */
 export interface Place {
-  page: 'containers'
+  page: 'containers' | 'engine'
+  /** The engine whose page is shown. */
+  engine: string | null
   /** The container whose detail is open. */
   detail: { engine: string; id: string; tab: DetailTab } | null
   /** The detail takes the whole width. */
@@ -10,7 +12,12 @@ export interface Place {
   filter: string
 }
 
-/** Reads `#/containers/<engine>/<id>/<tab>?filter=…&wide`. Anything else is the plain list. */
+/** Where the page of an engine is. */
+export function engineHref(engine: string): string {
+  return `#/engine/${encodeURIComponent(engine)}`
+}
+
+/** Reads `#/containers/<engine>/<id>/<tab>?filter=…&wide` and `#/engine/<engine>`. Anything else is the plain list. */
 export function readAddress(hash: string): Place {
   const [path = '', query = ''] = hash.replace(/^#/, '').split(/\?(.*)/s)
   const parts = path
@@ -23,8 +30,10 @@ export function readAddress(hash: string): Place {
     page === 'containers' && engine && id
       ? { engine, id, tab: tab === 'logs' ? ('logs' as const) : ('overview' as const) }
       : null
+  if (page === 'engine' && engine) return { page, engine, detail: null, wide: false, filter: '' }
   return {
     page: 'containers',
+    engine: null,
     detail,
     wide: detail !== null && parameters.has('wide'),
     filter: parameters.get('filter') ?? '',
@@ -32,6 +41,7 @@ export function readAddress(hash: string): Place {
 }
 
 export function writeAddress(place: Place): string {
+  if (place.page === 'engine' && place.engine !== null) return engineHref(place.engine)
   let path = '#/containers'
   if (place.detail) {
     path += `/${encodeURIComponent(place.detail.engine)}/${encodeURIComponent(place.detail.id)}/${place.detail.tab}`

@@ -1,11 +1,16 @@
-import { toasts } from '../../lib/ui/toasts.svelte'
-import { call, toWireError } from '../../transport'
-import type { EngineRow } from '../../wire'
+import { toasts } from '../lib/ui/toasts.svelte'
+import { call, toWireError } from '../transport'
+import type { EngineRow } from '../wire'
 
-/** Starts an engine, or wakes it. Returns when that is under way; what hinders it is told. */
-export async function startEngine(engine: EngineRow): Promise<void> {
+export type EngineVerb = 'start' | 'stop' | 'giveBack'
+
+/** Starts an engine (or wakes it), stops it, or has it give back what it does not use. Returns when that is under way; what hinders it is told. */
+export async function actOnEngine(verb: EngineVerb, engine: EngineRow): Promise<void> {
+  const request = { engine: engine.id }
   try {
-    await call('engine_start', { engine: engine.id })
+    if (verb === 'start') await call('engine_start', request)
+    else if (verb === 'stop') await call('engine_stop', request)
+    else await call('engine_give_back', request)
   } catch (error) {
     toasts.complain(toWireError(error).message)
   }

@@ -24,7 +24,7 @@ class Route {
   openDetail(container: { engine: string; id: string }, tab?: DetailTab, wide?: boolean): void {
     this.#go(
       {
-        ...this.place,
+        ...this.#list(),
         detail: { engine: container.engine, id: container.id, tab: tab ?? this.place.detail?.tab ?? 'overview' },
         wide: wide ?? this.place.wide,
       },
@@ -53,7 +53,17 @@ class Route {
   }
 
   setFilter(filter: string): void {
-    this.#go({ ...this.place, filter }, 'replace')
+    if (this.place.page === 'containers') this.#go({ ...this.place, filter }, 'replace')
+    else this.#go({ ...this.#list(), filter }, 'push')
+  }
+
+  openEngine(engine: string): void {
+    this.#go({ ...this.#list(), page: 'engine', engine, detail: null, wide: false }, 'push')
+  }
+
+  /** The list of containers, as it stands or stood last. */
+  #list(): Place {
+    return { ...this.place, page: 'containers', engine: null }
   }
 
   #go(place: Place, how: 'push' | 'replace'): void {

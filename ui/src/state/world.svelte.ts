@@ -18,6 +18,7 @@ export const VERB_OF_KIND: Readonly<Record<OperationKind, ContainerVerb | null>>
   containerRemove: 'remove',
   engineStart: null,
   engineStop: null,
+  engineGiveBack: null,
 }
 
 /** What Berth says there is. Rows live in plain maps; versions and cells tell components what changed. */

@@ -134,6 +134,7 @@ describe('address', () => {
   it('reads what it wrote', () => {
     const place = {
       page: 'containers' as const,
+      engine: null,
       detail: { engine: 'a b/c', id: 'x', tab: 'logs' as const },
       wide: true,
       filter: 'is:running label:"a&b=c" #?/',

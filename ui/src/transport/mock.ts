@@ -6,6 +6,7 @@ import type {
   ContainerDetail,
   ContainerKey,
   ContainerRow,
+  EngineDetail,
   EngineRow,
   Frame,
   FrameBody,
@@ -90,6 +91,14 @@ export class MockCarrier implements Carrier {
         this.#patch({ operationsRemoved: [operation] })
         return {}
       }
+      case 'engine_inspect':
+        return engineDetail()
+      case 'engine_stop':
+        this.setEngine('stopping')
+        setTimeout(() => this.setEngine('stopped'), 1_500)
+        return { operation: this.#nextOperation++ }
+      case 'engine_give_back':
+        return { operation: this.#nextOperation++ }
       case 'engine_start':
         this.setEngine('starting')
         setTimeout(() => {
@@ -355,5 +364,27 @@ function engineRow(state: EngineRow['state']): EngineRow {
     memoryBytes: 6 * 1024 ** 3,
     warnings: [],
     listed: true,
+  }
+}
+
+function engineDetail(): EngineDetail {
+  const gib = 1024 ** 3
+  return {
+    backend: 'qemu',
+    accelerator: { name: 'KVM', why: 'It ran a guest.' },
+    dataFolder: '/home/mara/.local/share/berth',
+    process: 4711,
+    components: [
+      { name: 'dockerd', version: '28.5.2' },
+      { name: 'containerd', version: '2.1.9' },
+    ],
+    machine: {
+      memoryTotalBytes: 4 * gib,
+      memoryAvailableBytes: 2.6 * gib,
+      memoryHostBytes: 1.7 * gib,
+      diskTotalBytes: 64 * gib,
+      diskFreeBytes: 51 * gib,
+      diskHostBytes: 14 * gib,
+    },
   }
 }

@@ -3,4 +3,4 @@
 /**
  * What is being done.
  */
-export type OperationKind = "containerStart" | "containerStop" | "containerRestart" | "containerPause" | "containerUnpause" | "containerKill" | "containerRemove" | "engineStart" | "engineStop";
+export type OperationKind = "containerStart" | "containerStop" | "containerRestart" | "containerPause" | "containerUnpause" | "containerKill" | "containerRemove" | "engineStart" | "engineStop" | "engineGiveBack";

@@ -2,10 +2,12 @@
 
 export type { About } from "./About";
 export type { AboutReq } from "./AboutReq";
+export type { AcceleratorDetail } from "./AcceleratorDetail";
 export type { Ack } from "./Ack";
 export type { ClientId } from "./ClientId";
 export type { Code } from "./Code";
 export type { CommandPiece } from "./CommandPiece";
+export type { ComponentDetail } from "./ComponentDetail";
 export type { ContainerDetail } from "./ContainerDetail";
 export type { ContainerId } from "./ContainerId";
 export type { ContainerInspectReq } from "./ContainerInspectReq";
@@ -17,6 +19,7 @@ export type { ContainerRow } from "./ContainerRow";
 export type { ContainerState } from "./ContainerState";
 export type { ContainerStopReq } from "./ContainerStopReq";
 export type { Done } from "./Done";
+export type { EngineDetail } from "./EngineDetail";
 export type { EngineId } from "./EngineId";
 export type { EngineKind } from "./EngineKind";
 export type { EngineReq } from "./EngineReq";
@@ -34,6 +37,7 @@ export type { LogBatch } from "./LogBatch";
 export type { LogGap } from "./LogGap";
 export type { LogLine } from "./LogLine";
 export type { LogsOpenReq } from "./LogsOpenReq";
+export type { MachineUse } from "./MachineUse";
 export type { MountDetail } from "./MountDetail";
 export type { NetworkDetail } from "./NetworkDetail";
 export type { OperationDismissReq } from "./OperationDismissReq";

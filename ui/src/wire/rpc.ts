@@ -9,6 +9,7 @@ import type { ContainerRemoveReq } from "./ContainerRemoveReq";
 import type { ContainerReq } from "./ContainerReq";
 import type { ContainerStopReq } from "./ContainerStopReq";
 import type { Done } from "./Done";
+import type { EngineDetail } from "./EngineDetail";
 import type { EngineReq } from "./EngineReq";
 import type { LogsOpenReq } from "./LogsOpenReq";
 import type { OperationDismissReq } from "./OperationDismissReq";
@@ -32,6 +33,8 @@ export interface Rpc {
   container_start: [request: ContainerReq, response: OperationStarted, kind: "mutate"];
   container_stop: [request: ContainerStopReq, response: OperationStarted, kind: "mutate"];
   container_unpause: [request: ContainerReq, response: OperationStarted, kind: "mutate"];
+  engine_give_back: [request: EngineReq, response: OperationStarted, kind: "mutate"];
+  engine_inspect: [request: EngineReq, response: EngineDetail, kind: "read"];
   engine_start: [request: EngineReq, response: OperationStarted, kind: "mutate"];
   engine_stop: [request: EngineReq, response: OperationStarted, kind: "mutate"];
   logs_open: [request: LogsOpenReq, response: StreamId, kind: "stream"];
@@ -51,13 +54,14 @@ export const MUTATING: ReadonlySet<keyof Rpc> = new Set<keyof Rpc>([
   "container_start",
   "container_stop",
   "container_unpause",
+  "engine_give_back",
   "engine_start",
   "engine_stop",
   "operation_dismiss",
   "settings_write",
 ]);
 
-export const WIRE = "4ec1a9dce0bb2928";
+export const WIRE = "6b4c7555d5a54e93";
 
 export const LOG_STDERR = 1;
 export const LOG_CUT = 2;

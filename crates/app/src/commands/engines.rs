@@ -1,4 +1,4 @@
-use berth_wire::{Done, EngineReq, OperationDismissReq, OperationPhase, OperationStarted};
+use berth_wire::{Done, EngineDetail, EngineReq, OperationDismissReq, OperationPhase, OperationStarted};
 
 use crate::app::Ctx;
 use crate::engines;
@@ -12,6 +12,16 @@ pub(crate) async fn engine_start(cx: Ctx, request: EngineReq) -> Result<Operatio
 pub(crate) async fn engine_stop(cx: Ctx, request: EngineReq) -> Result<OperationStarted, AppError> {
     let engine = cx.app.engines.get(&request.engine)?;
     engines::stop_bundled(&cx.app, &engine)
+}
+
+pub(crate) async fn engine_give_back(cx: Ctx, request: EngineReq) -> Result<OperationStarted, AppError> {
+    let engine = cx.app.engines.get(&request.engine)?;
+    engines::give_back_bundled(&cx.app, &engine)
+}
+
+pub(crate) async fn engine_inspect(cx: Ctx, request: EngineReq) -> Result<EngineDetail, AppError> {
+    let engine = cx.app.engines.get(&request.engine)?;
+    Ok(engines::inspect(&engine).await)
 }
 
 pub(crate) async fn operation_dismiss(cx: Ctx, request: OperationDismissReq) -> Result<Done, AppError> {

@@ -30,6 +30,16 @@ pub(crate) fn stop_bundled(app: &Arc<App>, engine: &Arc<Engine>) -> Result<Opera
     })
 }
 
+/// Has the machine of the bundled engine give back the disk and the memory that it does not use.
+pub(crate) fn give_back_bundled(app: &Arc<App>, engine: &Arc<Engine>) -> Result<OperationStarted, AppError> {
+    change(app, engine, OperationKind::EngineGiveBack, "give-back", |paths| async move {
+        let mut client = ControlClient::connect(&paths).await?;
+        client.trim().await?;
+        client.reclaim().await?;
+        Ok(())
+    })
+}
+
 fn change<W, F>(
     app: &Arc<App>,
     engine: &Arc<Engine>,

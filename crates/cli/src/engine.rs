@@ -255,6 +255,7 @@ fn describe(status: &Status) -> String {
             .filter_map(|stage| Some(format!("{} {:.0} ms", stage.name, stage.milliseconds?)))
             .collect();
         lines.push(format!("start     {}", stages.join(", ")));
+        lines.extend(status.notes.iter().map(|note| format!("note      {note}")));
     }
     if status.state == State::Asleep {
         lines.push("wakes     with the first request, or by `berth engine start`".to_owned());

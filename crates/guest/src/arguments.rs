@@ -3,6 +3,7 @@ use std::path::PathBuf;
 
 use crate::config::{PROXY, Settings};
 use crate::error::Error;
+use crate::identities::{Given, Identities};
 
 /// Which side of the namespaces this process is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,11 +26,15 @@ pub(crate) struct Options {
     pub(crate) hostname: String,
     /// The resolver containers are given, when there is a way out.
     pub(crate) dns: Option<IpAddr>,
+    /// Who is who in the user namespace, when it is not root who starts it.
+    pub(crate) identities: Option<Identities>,
 }
 
 impl Options {
     pub(crate) fn settings(&self) -> Settings {
-        Settings { cgroup: self.cgroup.clone(), proxy: PROXY }
+        // Who is not root may not write the host's cgroups.
+        let cgroup = self.identities.is_none().then(|| self.cgroup.clone());
+        Settings { cgroup, proxy: PROXY }
     }
 
     pub(crate) fn parse(arguments: &[String]) -> Result<(Mode, Self), Error> {
@@ -42,7 +47,7 @@ impl Options {
             None => return Err(usage("no command")),
         };
         let (mut root, mut data, mut runtime, mut cgroup) = (None, None, None, None);
-        let (mut hostname, mut dns) = ("berth".to_owned(), None);
+        let (mut hostname, mut dns, mut given) = ("berth".to_owned(), None, Given::default());
         while let Some(name) = arguments.next() {
             let value = arguments.next().ok_or_else(|| Error::Usage(format!("{name} has no value")))?;
             match name {
@@ -54,6 +59,7 @@ impl Options {
                 "--dns" => {
                     dns = Some(value.parse().map_err(|_| Error::Usage(format!("--dns {value:?} is no address")))?);
                 }
+                _ if given.take(name, value)? => {}
                 _ => return Err(Error::Usage(format!("{name} {value:?} is not understood"))),
             }
         }
@@ -66,6 +72,7 @@ impl Options {
                 cgroup: cgroup.ok_or_else(|| usage("--cgroup is missing"))?,
                 hostname,
                 dns,
+                identities: given.identities()?,
             },
         ))
     }
@@ -97,6 +104,17 @@ mod tests {
         let (mode, inner) = parse(&format!("init {text}")).unwrap();
         assert_eq!(mode, Mode::Init);
         assert_eq!(outer, inner);
+    }
+
+    #[test]
+    fn who_is_not_root_has_no_cgroups_to_write() {
+        let text = "init --root /r --data /d --runtime /t --cgroup berth-1";
+        let (_, options) = parse(text).unwrap();
+        assert_eq!(options.settings().cgroup.as_deref(), Some("berth-1"));
+        let ids = "--uids 0:1000:1 --gids 0:1000:1 --newuidmap /u --newgidmap /g";
+        let (_, options) = parse(&format!("{text} {ids}")).unwrap();
+        assert!(options.identities.is_some() && options.settings().cgroup.is_none());
+        assert!(parse(&format!("{text} --uids 0:1000:1")).is_err());
     }
 
     #[test]

@@ -15,8 +15,8 @@ pub(crate) const PORTS_SOCKET: &str = "/run/berth/ports.sock";
 /// What differs between engines.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// The cgroup below which every container lives.
-    pub(crate) cgroup: String,
+    /// The cgroup below which every container lives; none where it cannot be written, so that no limits hold.
+    pub(crate) cgroup: Option<String>,
     pub(crate) proxy: &'static str,
 }
 
@@ -24,7 +24,7 @@ pub(crate) struct Settings {
 /// first, because with it on dockerd would leave them behind.
 pub(crate) fn daemon(settings: &Settings, live_restore: bool) -> Value {
     let Settings { cgroup, proxy } = settings;
-    json!({
+    let mut value = json!({
         "hosts": [format!("unix://{DOCKER_SOCKET}")],
         "data-root": "/var/lib/docker",
         "exec-root": "/run/docker",
@@ -32,14 +32,21 @@ pub(crate) fn daemon(settings: &Settings, live_restore: bool) -> Value {
         // The appliance's `docker` group has a number that is some other group's on the host.
         "group": "root",
         "containerd": CONTAINERD_SOCKET,
-        "cgroup-parent": format!("/{cgroup}"),
-        "exec-opts": ["native.cgroupdriver=cgroupfs"],
         "userland-proxy": true,
         "userland-proxy-path": proxy,
         "log-driver": "json-file",
         "log-opts": {"max-size": "100m", "max-file": "3"},
         "live-restore": live_restore,
-    })
+    });
+    let Some(settings) = value.as_object_mut() else { return value };
+    match cgroup {
+        Some(cgroup) => {
+            settings.insert("cgroup-parent".to_owned(), json!(format!("/{cgroup}")));
+            settings.insert("exec-opts".to_owned(), json!(["native.cgroupdriver=cgroupfs"]));
+        }
+        None => drop(settings.insert("rootless".to_owned(), json!(true))),
+    }
+    value
 }
 
 /// containerd's configuration, in the version both 1.7 and 2.x read. Kubernetes' interface is off, and what
@@ -66,10 +73,17 @@ mod tests {
 
     #[test]
     fn the_engine_never_listens_on_tcp() {
-        let config = daemon(&Settings { cgroup: "berth-1".to_owned(), proxy: PROXY }, true);
+        let config = daemon(&Settings { cgroup: Some("berth-1".to_owned()), proxy: PROXY }, true);
         let hosts = config["hosts"].as_array().unwrap();
         assert!(hosts.iter().all(|host| host.as_str().unwrap().starts_with("unix://")));
         assert_eq!(config["cgroup-parent"], "/berth-1");
         assert_eq!(config["live-restore"], true);
+    }
+
+    #[test]
+    fn without_cgroups_dockerd_is_told_that_it_is_not_root() {
+        let config = daemon(&Settings { cgroup: None, proxy: PROXY }, true);
+        assert_eq!(config["rootless"], true);
+        assert!(config.get("cgroup-parent").is_none() && config.get("exec-opts").is_none());
     }
 }

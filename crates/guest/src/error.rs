@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(
-        "{0}; usage: berth-guest native|init --root DIR --data DIR --runtime DIR --cgroup NAME [--hostname NAME] [--dns IP], \
-         or berth-guest vm-init, or berth-guest agent [--stdio]"
+        "{0}; usage: berth-guest native|init --root DIR --data DIR --runtime DIR --cgroup NAME [--hostname NAME] [--dns IP] [IDS], \
+         or berth-guest vm-init, or berth-guest agent [--stdio], or berth-guest map IDS, or berth-guest sockets PID, \
+         or berth-guest probe|measure|remove IDS PATH; IDS: --uids LIST --gids LIST --newuidmap FILE --newgidmap FILE"
     )]
     Usage(String),
     #[error("{what}: {source}")]
@@ -17,6 +18,8 @@ pub(crate) enum Error {
     Io { what: &'static str, source: io::Error },
     #[error("the port cannot be published: {0}")]
     Publish(String),
+    #[error("the ids of the user namespace cannot be mapped: {0}")]
+    Identities(String),
     #[error("{0}")]
     Disk(String),
     #[error("{0}")]
@@ -26,6 +29,18 @@ pub(crate) enum Error {
 }
 
 impl Error {
+    /// The system's number for it, where there is one.
+    pub(crate) fn errno(&self) -> nix::errno::Errno {
+        use nix::errno::Errno;
+        match self {
+            Self::System { source, .. } => *source,
+            Self::File { source, .. } | Self::Io { source, .. } => {
+                source.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+            }
+            _ => Errno::EIO,
+        }
+    }
+
     pub(crate) fn system(what: impl Into<String>) -> impl FnOnce(nix::errno::Errno) -> Self {
         move |source| Self::System { what: what.into(), source }
     }

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::protocol::{Event, ServiceState, emit};
 use crate::reaper::Reaper;
 use crate::service::{Name, Service};
-use crate::{config, mounts, network, shutdown};
+use crate::{config, mounts, network, rootlesskit, shutdown};
 
 const COMMAND_LIMIT: u64 = 4096;
 /// How long nothing can happen: the loop wakes for messages and for planned starts only.
@@ -83,7 +83,11 @@ fn boot(options: &Options) -> Result<Booted, (&'static str, Error)> {
 }
 
 fn start(options: &Options) -> Result<(Services, Reaper), Error> {
-    let (mut services, sender) = Services::new(options.settings())?;
+    let settings = options.settings();
+    if settings.cgroup.is_none() {
+        rootlesskit::serve()?;
+    }
+    let (mut services, sender) = Services::new(settings)?;
     let reaper = Reaper::start(sender.clone())?;
     listen(sender)?;
     services.containerd.start()?;
@@ -155,13 +159,16 @@ impl Services {
             None,
             sender.clone(),
         )?;
-        let dockerd = Service::new(
+        let mut dockerd = Service::new(
             Name::Dockerd,
             "/usr/sbin/dockerd",
             &["--config-file", config::DAEMON_JSON],
             Some(config::DOCKER_PID),
             sender.clone(),
         )?;
+        if settings.cgroup.is_none() {
+            dockerd.environment = rootlesskit::ENVIRONMENT;
+        }
         Ok((Self { containerd, dockerd, agent: None, messages, settings, failure: None }, sender))
     }
 

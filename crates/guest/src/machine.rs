@@ -49,7 +49,7 @@ pub(crate) fn run() -> Result<ExitCode, Error> {
 fn serve() -> Result<(), Error> {
     root::prepare()?;
     let unshared = shares::mount_all();
-    let settings = Settings { cgroup: CGROUP.to_owned(), proxy: MACHINE_PROXY };
+    let settings = Settings { cgroup: Some(CGROUP.to_owned()), proxy: MACHINE_PROXY };
     let (mut services, sender) = Services::new(settings)?;
     services.agent = Some(start_agent()?);
     for message in unshared {

@@ -3,6 +3,8 @@
 //! In namespaces of the host's kernel:
 //! - `berth-guest native …` makes the namespaces and waits outside them.
 //! - `berth-guest init …` is PID 1 in there: it builds the root, starts containerd and dockerd and keeps them.
+//! - Where that happens without root, in a user namespace, `berth-guest map` is what maps its ids, `berth-guest sockets`
+//!   makes sockets in its network, and `berth-guest probe`, `measure` and `remove` do what takes its root.
 //!
 //! In a machine of its own:
 //! - `/init` is the first process there is, in the initramfs: it finds the root and goes there.
@@ -12,12 +14,14 @@
 //! In both, under the name `berth-docker-proxy` it publishes one port for dockerd.
 
 mod agent;
+mod apart;
 mod arguments;
 mod cgroups;
 mod config;
 mod error;
 mod files;
 mod http;
+mod identities;
 mod init;
 mod logs;
 mod machine;
@@ -28,13 +32,16 @@ mod outer;
 mod protocol;
 mod proxy;
 mod reaper;
+mod rootlesskit;
 mod service;
 mod shutdown;
+mod sockets;
 
 use std::process::ExitCode;
 
 use crate::arguments::{Mode, Options};
 use crate::error::Error;
+use crate::identities::Identities;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
@@ -49,6 +56,11 @@ fn main() -> ExitCode {
         match rest.first().map(String::as_str) {
             Some("vm-init") => machine::run(),
             Some("agent") => agent::run(rest.get(1..).unwrap_or_default()),
+            Some("map") => Identities::parse(rest.get(1..).unwrap_or_default()).and_then(|(ids, _)| ids.map_parent()),
+            Some("probe") => apart::probe(rest.get(1..).unwrap_or_default()),
+            Some("measure") => apart::measure(rest.get(1..).unwrap_or_default()),
+            Some("remove") => apart::remove(rest.get(1..).unwrap_or_default()),
+            Some("sockets") => sockets::run(rest.get(1..).unwrap_or_default()),
             _ => Options::parse(&rest).and_then(|(mode, options)| match mode {
                 Mode::Native => outer::run(&rest, &options),
                 Mode::Init => init::run(&options),

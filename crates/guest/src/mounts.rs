@@ -77,7 +77,7 @@ pub(crate) fn enter(options: &Options) -> Result<(), Error> {
     programs(&options.root, &new)?;
     settings(options, &new)?;
     kernel_files(&new)?;
-    devices(&new)?;
+    devices(&new, options.identities.is_some())?;
     state(options, &new)?;
     own_program(&new)?;
     host_folders(&new)?;
@@ -157,22 +157,27 @@ fn kernel_files(new: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn devices(new: &Path) -> Result<(), Error> {
+/// Who may not make device nodes, not being root of the host, is given the host's own.
+fn devices(new: &Path, borrowed: bool) -> Result<(), Error> {
     let dev = new.join("dev");
     create_folder(&dev)?;
     tmpfs(&dev, MsFlags::MS_NOSUID, "mode=755,size=1m")?;
     for (name, major, minor, mode) in DEVICES {
-        make_device(&dev.join(name), SFlag::S_IFCHR, makedev(major, minor), mode)?;
+        if borrowed {
+            borrow_device(&Path::new("/dev").join(name), &dev.join(name))?;
+        } else {
+            make_device(&dev.join(name), SFlag::S_IFCHR, makedev(major, minor), mode)?;
+        }
     }
     for name in PASSED_DEVICES {
-        pass_device(&Path::new("/dev").join(name), &dev.join(name));
+        pass_device(&Path::new("/dev").join(name), &dev.join(name), borrowed);
     }
     for entry in fs::read_dir("/dev").into_iter().flatten().flatten() {
         let name = entry.file_name();
         let text = name.to_string_lossy();
         let tail = text.strip_prefix("loop").or_else(|| text.strip_prefix("nvidia"));
         if tail.is_some_and(|tail| !tail.contains('-')) {
-            pass_device(&entry.path(), &dev.join(&name));
+            pass_device(&entry.path(), &dev.join(&name), borrowed);
         }
     }
     for (name, destination) in [
@@ -200,18 +205,27 @@ fn devices(new: &Path) -> Result<(), Error> {
 }
 
 /// Repeats a device, or a folder of devices, of the host. What the host lacks, the engine lacks.
-fn pass_device(from: &Path, to: &Path) {
+fn pass_device(from: &Path, to: &Path, borrowed: bool) {
     let Ok(status) = nix::sys::stat::lstat(from) else { return };
     let kind = SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT;
     if kind == SFlag::S_IFDIR {
         if fs::create_dir_all(to).is_ok() {
             for entry in fs::read_dir(from).into_iter().flatten().flatten() {
-                pass_device(&entry.path(), &to.join(entry.file_name()));
+                pass_device(&entry.path(), &to.join(entry.file_name()), borrowed);
             }
         }
     } else if kind == SFlag::S_IFCHR || kind == SFlag::S_IFBLK {
-        let _ = make_device(to, kind, status.st_rdev, status.st_mode & 0o777);
+        let _ = if borrowed {
+            borrow_device(from, to)
+        } else {
+            make_device(to, kind, status.st_rdev, status.st_mode & 0o777)
+        };
     }
+}
+
+fn borrow_device(from: &Path, to: &Path) -> Result<(), Error> {
+    write(to, "")?;
+    bind(from, to, false)
 }
 
 fn make_device(path: &Path, kind: SFlag, device: u64, mode: u32) -> Result<(), Error> {
@@ -301,7 +315,16 @@ pub(crate) fn bind(from: &Path, to: &Path, recursive: bool) -> Result<(), Error>
 }
 
 fn read_only(at: &Path) -> Result<(), Error> {
-    flags(at, MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY)
+    use nix::sys::statvfs::{FsFlags, statvfs};
+    let now = statvfs(at).map_err(Error::system(format!("looking at the mount at {}", at.display())))?.flags();
+    // In a user namespace, what the host forbids stays forbidden, and leaving it out is an error.
+    let kept = [
+        (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
+        (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
+        (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
+    ];
+    let kept = kept.into_iter().filter(|(has, _)| now.contains(*has)).map(|(_, keep)| keep);
+    flags(at, kept.fold(MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, |all, one| all | one))
 }
 
 /// Opens the lock that says a guest uses the data folder, and waits for it; `on_wait` hears when that takes time.

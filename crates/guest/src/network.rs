@@ -10,7 +10,7 @@ use crate::netlink;
 
 /// Sysctls of a network namespace. The non-local binds let dockerd reserve a port on an address that only the
 /// host has; the host's side of the port is the supervisor's.
-const SYSCTLS: [(&str, &str); 8] = [
+const SYSCTLS: [(&str, &str); 7] = [
     ("net/ipv4/ip_forward", "1"),
     ("net/ipv4/ip_nonlocal_bind", "1"),
     ("net/ipv6/ip_nonlocal_bind", "1"),
@@ -18,7 +18,6 @@ const SYSCTLS: [(&str, &str); 8] = [
     ("net/ipv6/conf/default/forwarding", "1"),
     ("net/bridge/bridge-nf-call-iptables", "1"),
     ("net/bridge/bridge-nf-call-ip6tables", "1"),
-    ("net/ipv4/ping_group_range", "0 2147483647"),
 ];
 
 /// Brings the namespace up and returns what the user should know about it.
@@ -30,6 +29,7 @@ pub(crate) fn prepare() -> Result<Vec<String>, Error> {
         // A kernel without IPv6 or without bridge filtering lacks some of these, and needs them not.
         let _ = fs::write(Path::new("/proc/sys").join(name), value);
     }
+    let _ = fs::write("/proc/sys/net/ipv4/ping_group_range", format!("0 {}", last_group()));
     if fs::read_to_string("/proc/sys/net/ipv4/ip_forward").map_or(true, |value| value.trim() != "1") {
         warnings.push("IPv4 forwarding cannot be turned on: containers have no network".to_owned());
     }
@@ -37,6 +37,22 @@ pub(crate) fn prepare() -> Result<Vec<String>, Error> {
         warnings.push(warning);
     }
     Ok(warnings)
+}
+
+/// The highest group there is, as far as the kernel takes it: in a user namespace there are fewer.
+fn last_group() -> u32 {
+    highest(&fs::read_to_string("/proc/self/gid_map").unwrap_or_default())
+}
+
+/// Of the lines `inside outside count` of a map without gaps.
+fn highest(map: &str) -> u32 {
+    const MOST: u32 = i32::MAX.cast_unsigned();
+    let last = |line: &str| {
+        let mut numbers = line.split_ascii_whitespace().map(str::parse::<u32>);
+        let (inside, count) = (numbers.next()?.ok()?, numbers.nth(1)?.ok()?);
+        Some(inside.saturating_add(count.saturating_sub(1)))
+    };
+    map.lines().filter_map(last).max().unwrap_or(MOST).min(MOST)
 }
 
 /// The tree's default front end speaks nftables. A kernel without it is asked through the older one.
@@ -67,4 +83,16 @@ fn works(program: &str) -> bool {
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::highest;
+
+    #[test]
+    fn who_may_ping_is_everyone_there_is() {
+        assert_eq!(highest("         0          0 4294967295\n"), 2_147_483_647);
+        assert_eq!(highest("0 995 1\n1 200000 65536\n"), 65_536);
+        assert_eq!(highest("nonsense"), 2_147_483_647);
+    }
 }

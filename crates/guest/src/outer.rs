@@ -12,20 +12,19 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use crate::arguments::Options;
 use crate::cgroups;
 use crate::error::Error;
+use crate::identities::Identities;
+use crate::protocol::{Event, emit};
 
 /// Runs the guest to its end and relays its exit code.
 ///
 /// The supervisor holds the other end of stdin. PID 1 has a pipe of its own from here, so that the end of the
 /// supervisor, the end of this process and a SIGTERM are all the same to it: the end of its input.
 pub(crate) fn run(arguments: &[String], options: &Options) -> Result<ExitCode, Error> {
-    unshare(
-        CloneFlags::CLONE_NEWNS
-            | CloneFlags::CLONE_NEWPID
-            | CloneFlags::CLONE_NEWUTS
-            | CloneFlags::CLONE_NEWIPC
-            | CloneFlags::CLONE_NEWNET,
-    )
-    .map_err(Error::system("new namespaces cannot be made (this needs root)"))?;
+    let apart = options.identities.as_ref().map_or(Ok(()), Identities::enter).and_then(|()| namespaces());
+    if let Err(error) = apart {
+        emit(&Event::Failed { stage: "namespaces", cause: error.to_string() });
+        return Err(error);
+    }
 
     let mut child = Command::new("/proc/self/exe")
         .arg("init")
@@ -37,6 +36,17 @@ pub(crate) fn run(arguments: &[String], options: &Options) -> Result<ExitCode, E
     // Everything in the pid namespace is dead once its PID 1 is, so the cgroups are empty now.
     cgroups::remove(&options.cgroup);
     code
+}
+
+fn namespaces() -> Result<(), Error> {
+    unshare(
+        CloneFlags::CLONE_NEWNS
+            | CloneFlags::CLONE_NEWPID
+            | CloneFlags::CLONE_NEWUTS
+            | CloneFlags::CLONE_NEWIPC
+            | CloneFlags::CLONE_NEWNET,
+    )
+    .map_err(Error::system("new namespaces cannot be made"))
 }
 
 fn relay(child: &mut Child) -> Result<ExitCode, Error> {

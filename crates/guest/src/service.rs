@@ -79,6 +79,8 @@ pub(crate) struct Service {
     arguments: Vec<String>,
     /// Removed before a start: a left-over pid may by now be some other process.
     pid_file: Option<PathBuf>,
+    /// Variables of its own, over those that every service has.
+    pub(crate) environment: &'static [(&'static str, &'static str)],
     /// Its standard input and output, where it has any.
     channel: Option<OwnedFd>,
     pub(crate) pid: Option<Pid>,
@@ -104,6 +106,7 @@ impl Service {
             program,
             arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
             pid_file: pid_file.map(PathBuf::from),
+            environment: &[],
             channel: None,
             pid: None,
             state: None,
@@ -120,6 +123,7 @@ impl Service {
             program,
             arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
             pid_file: None,
+            environment: &[],
             channel: Some(channel),
             pid: None,
             state: None,
@@ -142,6 +146,7 @@ impl Service {
             .env("HOME", "/root")
             .env("TMPDIR", "/var/tmp")
             .env("NOTIFY_SOCKET", notify_socket(self.name))
+            .envs(self.environment.iter().copied())
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -20,6 +20,8 @@ use crate::error::Error;
 use crate::paths::EnginePaths;
 use crate::socket::{EngineDial, OpenFiles, UnixEngine};
 pub(crate) use event::{Condition, GuestEvent, ServiceState};
+pub use native::rootless::Missing;
+pub(crate) use native::rootless::{self, Identities};
 pub(crate) use pace::Pace;
 pub(crate) use qemu::{Tools, Upkeep, UpkeepError, disk_in_use};
 pub use settings::{Backend, EngineSettings, SettingsChange};
@@ -30,8 +32,9 @@ pub use shares::{Share, Shares};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Features {
-    /// Only root may run it.
-    pub root: bool,
+    /// It runs without root, in a user namespace: root in its containers is the user who started it, and some things do not
+    /// work (see the user guide).
+    pub rootless: bool,
     /// Its containers' network is a namespace of this kernel, to which a way out is attached from here.
     pub network_from_outside: bool,
     /// It has memory, processors and a data disk of its own: their sizes can be chosen, what is used of them is told, and
@@ -40,12 +43,15 @@ pub struct Features {
 }
 
 impl Backend {
-    /// What it is like.
+    /// What it is like for this user.
     #[must_use]
     pub fn features(self) -> Features {
         match self {
-            Self::Native => Features { root: true, network_from_outside: true, machine: false },
-            Self::Qemu => Features { root: false, network_from_outside: false, machine: true },
+            Self::Native => {
+                let rootless = !nix::unistd::geteuid().is_root();
+                Features { rootless, network_from_outside: true, machine: false }
+            }
+            Self::Qemu => Features { rootless: false, network_from_outside: false, machine: true },
         }
     }
 
@@ -78,12 +84,15 @@ impl Guest {
         paths: &EnginePaths,
         appliance: &Appliance,
         settings: &EngineSettings,
+        identities: Option<&Identities>,
         with_network: bool,
         open_files: OpenFiles,
         tools: &Tools,
     ) -> Result<Self, Error> {
         match settings.backend {
-            Backend::Native => native::Guest::launch(paths, appliance, with_network, open_files).map(Self::Native),
+            Backend::Native => {
+                native::Guest::launch(paths, appliance, identities, with_network, open_files).map(Self::Native)
+            }
             Backend::Qemu => qemu::Guest::launch(paths, appliance, settings, tools.clone()).map(Self::Machine),
         }
     }

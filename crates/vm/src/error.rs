@@ -2,17 +2,33 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::appliance::ImageProblem;
+use crate::backend::Missing;
 use crate::status::Failure;
 
 /// Why the engine could not be started, stopped or asked. Each text says what happened, why, and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The native engine makes namespaces and mounts.
+    /// The engine that was asked for is root's.
     #[error(
-        "the bundled engine belongs to root, who alone may make its namespaces; use `sudo berth engine …`, or an engine that already runs with `--engine URL`"
+        "this engine belongs to root; use `sudo berth engine …`, an engine of your own with --data, or one that already runs with `--engine URL`"
     )]
     NeedsRoot,
+    /// The native engine cannot be run without root here.
+    #[error(transparent)]
+    Rootless(#[from] Missing),
+    /// Sockets have no place that is this user's.
+    #[error(
+        "there is no folder for the engine's sockets: {} cannot be made ({source}); log in with a session of your own, or set \
+         XDG_RUNTIME_DIR to a folder that only you may enter",
+        folder.display()
+    )]
+    NoRuntimeFolder {
+        /// Where it was to be.
+        folder: PathBuf,
+        /// Why it is not.
+        source: io::Error,
+    },
     /// No appliance was found.
     #[error("the engine's appliance was not found ({}); {}", looked_in(.0), crate::appliance::FIX)]
     NoAppliance(Vec<PathBuf>),
@@ -149,7 +165,8 @@ impl Error {
     /// What to do about it, for a failure's `fix`.
     pub(crate) fn fix(&self) -> &'static str {
         match self {
-            Self::NeedsRoot => "start it as root (`sudo berth engine start`), or use `--engine URL`",
+            Self::NeedsRoot => "use `sudo berth engine …`, an engine of your own with --data, or `--engine URL`",
+            Self::NoRuntimeFolder { .. } => "set XDG_RUNTIME_DIR to a folder that only you may enter",
             Self::NoAppliance(_) | Self::BadAppliance { .. } | Self::BadImage { .. } => crate::appliance::FIX,
             Self::MissingProgram { .. } => "reinstall Berth, or run `cargo build`",
             Self::SocketTaken { .. } => "end that program, or use another data folder with --data",

@@ -11,8 +11,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::backend::EngineSettings;
 use crate::backend::native::find_next_to;
+use crate::backend::{Backend, EngineSettings, rootless};
 use crate::control::ControlClient;
 use crate::error::Error;
 use crate::lock::{EngineLock, guest_lives, wait_for_guest};
@@ -169,8 +169,8 @@ fn is_absent(error: &Error) -> bool {
 
 /// Starts a supervisor and returns when it can be asked.
 async fn spawn(paths: &EnginePaths) -> Result<(), Error> {
-    if EngineSettings::load(paths)?.backend.features().root && !nix::unistd::geteuid().is_root() {
-        return Err(Error::NeedsRoot);
+    if EngineSettings::load(paths)?.backend == Backend::Native {
+        rootless::check(paths)?;
     }
     paths.create_data()?;
     let log_path = paths.supervisor_log();

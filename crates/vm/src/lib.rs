@@ -22,7 +22,7 @@ mod status;
 mod supervisor;
 
 pub use appliance::{Appliance, FileRecord, ImageFile, ImageProblem, Manifest, VmImage};
-pub use backend::{Backend, EngineSettings, Features, SettingsChange, Share, Shares};
+pub use backend::{Backend, EngineSettings, Features, Missing, SettingsChange, Share, Shares};
 pub use control::ControlClient;
 pub use error::Error;
 pub use launch::{start, status, stop};

@@ -179,7 +179,12 @@ impl EnginePaths {
 
     pub(crate) fn create_runtime(&self) -> Result<(), Error> {
         for folder in [self.runtime.clone(), self.guest_runtime()] {
-            private_folder(&folder)?;
+            private_folder(&folder).map_err(|error| match error {
+                Error::File { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                    Error::NoRuntimeFolder { folder: folder.clone(), source }
+                }
+                error => error,
+            })?;
             // It may be left from before with another mode.
             fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).map_err(Error::file("protect", &folder))?;
         }

@@ -7,6 +7,7 @@ mod reach;
 mod tcp;
 mod udp;
 
+use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
@@ -73,9 +74,9 @@ struct Answer {
 
 /// The socket ports are asked for on. It exists before the engine does.
 pub(crate) fn bind(socket: &Path) -> Result<UnixListener, Error> {
-    let _ = std::fs::remove_file(socket);
+    let _ = fs::remove_file(socket);
     let listener = UnixListener::bind(socket).map_err(Error::file("listen on", socket))?;
-    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600)).map_err(Error::file("protect", socket))?;
+    fs::set_permissions(socket, fs::Permissions::from_mode(0o600)).map_err(Error::file("protect", socket))?;
     Ok(listener)
 }
 
@@ -173,6 +174,11 @@ enum Refusal {
     Taken { port: u16, by: String },
     #[error("this machine has no address {0}")]
     NoAddress(IpAddr),
+    #[error(
+        "port {port} may not be opened by this user, but only from {first} on; publish it there, or as root: \
+         `sysctl -w net.ipv4.ip_unprivileged_port_start={port}`"
+    )]
+    Privileged { port: u16, first: u16 },
     #[error("port {0} may not be opened by this user")]
     Permission(u16),
     #[error("{host} cannot be opened: {source}")]
@@ -222,7 +228,11 @@ fn explain(host: SocketAddr, source: io::Error) -> Refusal {
         return Refusal::NoAddress(host.ip());
     }
     if source.kind() == io::ErrorKind::PermissionDenied {
-        return Refusal::Permission(host.port());
+        let first = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+        return match first.ok().and_then(|text| text.trim().parse().ok()) {
+            Some(first) if host.port() < first => Refusal::Privileged { port: host.port(), first },
+            _ => Refusal::Permission(host.port()),
+        };
     }
     Refusal::Other { host, source }
 }

@@ -129,6 +129,8 @@ pub struct Status {
     pub error: Option<Failure>,
     /// What does not work as it should, and why.
     pub warnings: Vec<String>,
+    /// What cannot be as it usually is here, and why, for as long as it runs; it is nothing that is wrong.
+    pub notes: Vec<String>,
     /// What it is made of.
     pub versions: Versions,
     /// What runs it, once that is known.

@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
 use crate::appliance::Appliance;
-use crate::backend::{EngineSettings, Tools, Upkeep};
+use crate::backend::{Backend, EngineSettings, Identities, Tools, Upkeep, rootless};
 use crate::control::{ControlServer, Subject};
 use crate::error::Error;
 use crate::lock::EngineLock;
@@ -37,16 +37,14 @@ pub(crate) const LISTENING: &str = "listening\n";
 ///
 /// # Errors
 ///
-/// Not root, another supervisor holds the data folder, or the engine failed: the status it told last says why.
+/// What it needs is missing, another supervisor holds the data folder, or the engine failed: the status it told last says why.
 pub async fn run(paths: EnginePaths, options: RunOptions) -> Result<Status, Error> {
     if options.detached {
         // Fails only when it leads a session already, which is what is wanted.
         let _ = nix::unistd::setsid();
     }
     let settings = EngineSettings::load(&paths)?;
-    if settings.backend.features().root && !nix::unistd::geteuid().is_root() {
-        return Err(Error::NeedsRoot);
-    }
+    let identities = if settings.backend == Backend::Native { rootless::check(&paths)? } else { None };
     paths.create_data()?;
     let lock = EngineLock::take(&paths)?;
     crate::life::refuse_half_reset(&paths)?;
@@ -78,7 +76,7 @@ pub async fn run(paths: EnginePaths, options: RunOptions) -> Result<Status, Erro
         let _ = stdout.write_all(LISTENING.as_bytes()).and_then(|()| stdout.flush());
     }
 
-    let surroundings = Surroundings { open_files, stopping, upkeep, activity: socket.activity(), wake };
+    let surroundings = Surroundings { identities, open_files, stopping, upkeep, activity: socket.activity(), wake };
     let outcome = prepare_and_run(&paths, settings, &journal, &gate, surroundings).await;
     let stopped = || Gate::Closed { message: "the engine was stopped; start it with `berth engine start`".to_owned() };
     gate.send_replace(outcome.as_ref().err().map_or_else(stopped, Gate::failed));
@@ -98,6 +96,8 @@ pub async fn run(paths: EnginePaths, options: RunOptions) -> Result<Status, Erro
 
 /// What an engine hears from around it, and tells.
 struct Surroundings {
+    /// Of an engine without root.
+    identities: Option<Identities>,
     open_files: OpenFiles,
     stopping: watch::Receiver<bool>,
     upkeep: watch::Sender<Option<Upkeep>>,
@@ -112,22 +112,24 @@ async fn prepare_and_run(
     gate: &watch::Sender<Gate>,
     surroundings: Surroundings,
 ) -> Result<(), Failure> {
-    let Surroundings { open_files, stopping, upkeep, activity, wake } = surroundings;
+    let Surroundings { identities, open_files, stopping, upkeep, activity, wake } = surroundings;
     let prepared = Appliance::find()
         .and_then(|appliance| ports::bind(&paths.ports_socket()).map(|listener| (appliance, Arc::new(listener))));
-    let (appliance, listener) = prepared.map_err(|error| {
-        let (text, fix) = (error.to_string(), error.fix().to_owned());
-        let cause = text.strip_suffix(&format!("; {fix}")).unwrap_or(&text).to_owned();
-        Failure { stage: State::Preparing.name().to_owned(), cause, fix, log: Vec::new() }
-    })?;
+    let (appliance, listener) = prepared.map_err(|error| unprepared(&error))?;
+    let notes = match &identities {
+        Some(identities) => rootless::probe(paths, identities).await.map_err(|error| unprepared(&error))?,
+        None => Vec::new(),
+    };
     journal.change(|status| {
         status.features = settings.backend.features();
+        status.notes = notes;
         status.backend.replace(settings.backend) != Some(settings.backend)
     });
     let idle_after = settings.idle();
     let given = engine::Given {
         appliance,
         settings,
+        identities,
         listener,
         open_files,
         tools: Tools::default(),
@@ -136,6 +138,16 @@ async fn prepare_and_run(
         wake,
     };
     engine::Engine::new(paths, journal, gate, given, stopping, upkeep).run().await
+}
+
+fn unprepared(error: &Error) -> Failure {
+    let fix = match error {
+        Error::Rootless(missing) => missing.fix(),
+        error => error.fix().to_owned(),
+    };
+    let text = error.to_string();
+    let cause = text.strip_suffix(&format!("; {fix}")).unwrap_or(&text).to_owned();
+    Failure { stage: State::Preparing.name().to_owned(), cause, fix, log: Vec::new() }
 }
 
 fn stop_on_signals(stop: &watch::Sender<bool>) -> Result<(), Error> {

@@ -1,5 +1,7 @@
 //! Runs the appliance in namespaces of this kernel, through `berth-guest`.
 
+pub(crate) mod rootless;
+
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -16,16 +18,27 @@ use crate::backend::network::DNS;
 use crate::error::Error;
 use crate::lines;
 use crate::paths::EnginePaths;
+use crate::ports::NetworkNamespace;
 use crate::socket::OpenFiles;
+use rootless::Identities;
 
 const LINE_LIMIT: u64 = 64 << 10;
 /// After its last word the outer process only has cgroups to remove.
 const EXIT_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Where the containers' network is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Namespaces {
+    pub(crate) network: PathBuf,
+    /// The user namespace it belongs to, where that is another one than the supervisor's.
+    pub(crate) user: Option<PathBuf>,
+}
+
 /// A running guest.
 #[derive(Debug)]
 pub(crate) struct Guest {
     pid: u32,
+    rootless: bool,
     /// As long as it is open, the guest runs.
     stdin: Option<ChildStdin>,
     events: mpsc::Receiver<GuestEvent>,
@@ -35,6 +48,7 @@ impl Guest {
     pub(crate) fn launch(
         paths: &EnginePaths,
         appliance: &Appliance,
+        identities: Option<&Identities>,
         with_network: bool,
         open_files: OpenFiles,
     ) -> Result<Self, Error> {
@@ -52,6 +66,9 @@ impl Guest {
             .stdout(Stdio::piped())
             // Its own group: Ctrl-C in a terminal is for the supervisor, which then stops things in order.
             .process_group(0);
+        if let Some(identities) = identities {
+            command.args(identities.arguments());
+        }
         if with_network {
             command.args(["--dns", DNS]);
         }
@@ -62,7 +79,7 @@ impl Guest {
         if let Some(stdout) = child.stdout.take() {
             tokio::spawn(listen(stdout, child, sender));
         }
-        Ok(Self { pid, stdin, events })
+        Ok(Self { pid, rootless: identities.is_some(), stdin, events })
     }
 
     /// What it tells next; none when it is gone, with everything that ran in it.
@@ -86,9 +103,21 @@ impl Guest {
         }
     }
 
-    /// The network namespace of its containers; exists once it is isolated.
-    pub(crate) fn network_namespace(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/ns/net", self.pid))
+    /// Those of its containers; exist once it is isolated.
+    pub(crate) fn namespaces(&self) -> Namespaces {
+        let of = |name: &str| PathBuf::from(format!("/proc/{}/ns/{name}", self.pid));
+        Namespaces { network: of("net"), user: self.rootless.then(|| of("user")) }
+    }
+
+    /// The way to the network of its containers.
+    pub(crate) fn enter_network(&self) -> std::io::Result<NetworkNamespace> {
+        if self.rootless {
+            // Only a process of one thread may enter a user namespace.
+            let helper = program().map_err(std::io::Error::other)?;
+            NetworkNamespace::through(std::process::Command::new(helper).arg("sockets").arg(self.pid.to_string()))
+        } else {
+            NetworkNamespace::enter(&self.namespaces().network)
+        }
     }
 }
 

@@ -1,5 +1,7 @@
-//! The way out of the engine's network namespace: slirp4netns, which needs no rule and no interface on the host.
+//! The way out of the engine's network namespace: slirp4netns, which needs no rule and no interface on the host, or, of an
+//! engine without root, pasta where it is installed, which is the same and faster.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -7,51 +9,84 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use super::native::Namespaces;
 use crate::appliance::Appliance;
 
 /// From the range set aside for benchmarks, which neither homes nor offices use.
 const CIDR: &str = "198.19.93.0/24";
-/// slirp4netns answers names here, asking whomever the host asks.
+const ADDRESS: &str = "198.19.93.100";
+const GATEWAY: &str = "198.19.93.2";
+/// Names are answered here, by whomever the host asks.
 pub(crate) const DNS: &str = "198.19.93.3";
 const READY_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How to run slirp4netns on this machine.
-#[derive(Clone, Debug)]
-pub(crate) struct WayOut {
-    program: PathBuf,
-    first_arguments: Vec<std::ffi::OsString>,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Slirp4netns,
+    Pasta,
 }
 
-/// A running slirp4netns. It ends when this is dropped, also when this process is killed.
+/// How to run slirp4netns or pasta on this machine.
+#[derive(Clone, Debug)]
+pub(crate) struct WayOut {
+    kind: Kind,
+    program: PathBuf,
+    first_arguments: Vec<OsString>,
+    /// What to take where this one does not get ready.
+    otherwise: Option<Box<WayOut>>,
+}
+
+/// A running one. It ends when this is dropped, also when this process is killed.
 #[derive(Debug)]
 pub(crate) struct Attached {
     child: Child,
-    _leash: StdUnixStream,
+    _leash: Option<StdUnixStream>,
 }
 
 impl WayOut {
-    /// The host's own, or the appliance's through the appliance's loader: the host may be another distribution.
-    pub(crate) fn find(appliance: &Appliance) -> Option<Self> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let host = std::env::split_paths(&path)
-            .chain([PathBuf::from("/usr/bin")])
-            .map(|folder| folder.join("slirp4netns"))
-            .find(|program| program.is_file());
-        match host {
-            Some(program) => Some(Self { program, first_arguments: Vec::new() }),
+    /// slirp4netns is the host's own, or the appliance's through the appliance's loader: the host may be another
+    /// distribution. pasta is the host's, and only taken without root: as root it becomes nobody, who may enter nothing.
+    pub(crate) fn find(appliance: &Appliance, rootless: bool) -> Option<Self> {
+        let slirp4netns = match on_host("slirp4netns") {
+            Some(program) => Some(Self::of_host(Kind::Slirp4netns, program)),
             None => Self::of_appliance(&appliance.root()),
+        };
+        match on_host("pasta").filter(|_| rootless) {
+            Some(program) => {
+                let otherwise = slirp4netns.map(Box::new);
+                Some(Self { otherwise, ..Self::of_host(Kind::Pasta, program) })
+            }
+            None => slirp4netns,
         }
+    }
+
+    fn of_host(kind: Kind, program: PathBuf) -> Self {
+        Self { kind, program, first_arguments: Vec::new(), otherwise: None }
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        match self.kind {
+            Kind::Slirp4netns => "slirp4netns",
+            Kind::Pasta => "pasta",
+        }
+    }
+
+    /// What to take after this one could not be attached.
+    pub(crate) fn otherwise(&mut self, why: &io::Error) -> Option<Self> {
+        let other = self.otherwise.take()?;
+        tracing::warn!(%why, "{} does not work, {} is taken", self.name(), other.name());
+        Some(*other)
     }
 
     fn of_appliance(root: &Path) -> Option<Self> {
         let program = root.join("usr/bin/slirp4netns");
         let loader = loader(root).filter(|_| program.is_file())?;
-        let mut libraries = std::ffi::OsString::new();
+        let mut libraries = OsString::new();
         for entry in std::fs::read_dir(root.join("usr/lib")).ok()?.flatten() {
             if entry.file_name().to_string_lossy().ends_with("-linux-gnu") {
                 libraries.push(entry.path());
@@ -59,39 +94,83 @@ impl WayOut {
             }
         }
         libraries.push(root.join("usr/lib"));
-        Some(Self { program: loader, first_arguments: vec!["--library-path".into(), libraries, program.into()] })
+        let first_arguments = vec!["--library-path".into(), libraries, program.into()];
+        Some(Self { kind: Kind::Slirp4netns, program: loader, first_arguments, otherwise: None })
     }
 
     /// Gives the namespace an interface and waits until it works.
-    pub(crate) async fn attach(&self, namespace: &Path) -> io::Result<Attached> {
+    pub(crate) async fn attach(&self, namespaces: &Namespaces) -> io::Result<Attached> {
+        let mut command = Command::new(&self.program);
+        command.args(&self.first_arguments).stderr(Stdio::inherit()).process_group(0).kill_on_drop(true);
+        match self.kind {
+            Kind::Slirp4netns => self.attach_slirp4netns(command, namespaces).await,
+            Kind::Pasta => self.attach_pasta(command, namespaces).await,
+        }
+    }
+
+    async fn attach_slirp4netns(&self, mut command: Command, namespaces: &Namespaces) -> io::Result<Attached> {
         let (ready, theirs) = StdUnixStream::pair()?;
         let (leash, their_leash) = StdUnixStream::pair()?;
         ready.set_nonblocking(true)?;
-        let mut child = Command::new(&self.program)
-            .args(&self.first_arguments)
+        command
             .args(["--configure", "--mtu=65520", "--disable-host-loopback", "--netns-type=path"])
             .arg(format!("--cidr={CIDR}"))
             // The standard descriptors serve as the two it wants, as no other can be passed on.
-            .args(["--ready-fd=0", "--exit-fd=1"])
-            .arg(namespace)
+            .args(["--ready-fd=0", "--exit-fd=1"]);
+        if let Some(user) = &namespaces.user {
+            command.arg(path_option("--userns-path=", user));
+        }
+        let child = command
+            .arg(&namespaces.network)
             .arg("tap0")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::from(OwnedFd::from(their_leash)))
-            .stderr(Stdio::inherit())
-            .process_group(0)
-            .kill_on_drop(true)
             .spawn()?;
-        let mut ready = UnixStream::from_std(ready)?;
+        // Whoever holds the other ends but the program itself would hide its end.
+        drop(command);
+        let ready = UnixStream::from_std(ready)?;
+        self.ready(child, ready, Some(leash)).await
+    }
+
+    async fn attach_pasta(&self, mut command: Command, namespaces: &Namespaces) -> io::Result<Attached> {
+        command
+            .args(["--foreground", "--quiet", "--config-net", "--ipv4-only", "--ns-ifname=tap0", "--mtu=65520"])
+            .args(["--no-map-gw", "--tcp-ports=none", "--udp-ports=none", "--tcp-ns=none", "--udp-ns=none"])
+            .arg(format!("--address={ADDRESS}"))
+            .arg("--netmask=24")
+            .arg(format!("--gateway={GATEWAY}"))
+            .arg(format!("--dns-forward={DNS}"))
+            // It writes its number there once it is ready.
+            .arg("--pid=/proc/self/fd/1");
+        if let Some(user) = &namespaces.user {
+            command.arg(path_option("--userns=", user));
+        }
+        command.arg(path_option("--netns=", &namespaces.network));
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        match child.stdout.take() {
+            Some(stdout) => self.ready(child, stdout, None).await,
+            None => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    /// Waits for its first word.
+    async fn ready(
+        &self,
+        mut child: Child,
+        mut from: impl AsyncRead + Unpin,
+        leash: Option<StdUnixStream>,
+    ) -> io::Result<Attached> {
+        let name = self.name();
         let mut said = [0; 1];
-        match timeout(READY_PATIENCE, ready.read(&mut said)).await {
+        match timeout(READY_PATIENCE, from.read(&mut said)).await {
             Ok(Ok(1..)) => Ok(Attached { child, _leash: leash }),
             Ok(Ok(_)) => {
                 let how = timeout(Duration::from_secs(1), child.wait()).await;
                 let how = how.ok().and_then(Result::ok).map_or_else(String::new, |status| format!(" ({status})"));
-                Err(io::Error::other(format!("slirp4netns ended{how}")))
+                Err(io::Error::other(format!("{name} ended{how}")))
             }
             Ok(Err(error)) => Err(error),
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "slirp4netns does not get ready")),
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("{name} does not get ready"))),
         }
     }
 }
@@ -108,6 +187,20 @@ impl Attached {
     pub(crate) async fn detach(mut self) {
         let _ = self.child.kill().await;
     }
+}
+
+fn on_host(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain([PathBuf::from("/usr/bin")])
+        .map(|folder| folder.join(name))
+        .find(|program| program.is_file())
+}
+
+fn path_option(name: &str, path: &Path) -> OsString {
+    let mut option = OsString::from(name);
+    option.push(path);
+    option
 }
 
 fn loader(root: &Path) -> Option<PathBuf> {

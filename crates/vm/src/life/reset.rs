@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::LifeError;
 use super::{RESET_FOLDER, is_ours, sync_folder, take};
-use crate::backend::{Backend, EngineSettings};
+use crate::backend::{Backend, EngineSettings, Identities, rootless};
 use crate::paths::EnginePaths;
 
 /// What in a data folder can be made again.
@@ -79,7 +79,7 @@ pub fn reset(paths: &EnginePaths, scope: ResetScope) -> Result<ResetReport, Life
     let mut found = Vec::new();
     for name in names {
         if refuse_link(&data.join(&name))? {
-            let bytes = allocated(&data.join(&name)).map_err(LifeError::file("look at", &data.join(&name)))?;
+            let bytes = room(paths, &data.join(&name))?;
             found.push((name, bytes));
         }
     }
@@ -90,15 +90,15 @@ pub fn reset(paths: &EnginePaths, scope: ResetScope) -> Result<ResetReport, Life
     match scope {
         ResetScope::All => {
             if unfinished {
-                let bytes = allocated(&aside).map_err(LifeError::file("look at", &aside))?;
+                let bytes = room(paths, &aside)?;
                 report.removed.push((PathBuf::from(RESET_FOLDER), bytes));
             }
             move_aside(data, &aside, &found)?;
-            remove(&aside)?;
+            remove(paths, &aside)?;
         }
         ResetScope::KeepData => {
             for (name, _) in &found {
-                remove(&data.join(name))?;
+                remove(paths, &data.join(name))?;
             }
             default_sizes(paths)?;
         }
@@ -161,7 +161,32 @@ fn free_name(aside: &Path, name: &Path) -> PathBuf {
     (0_u64..).map(|number| aside.join(format!("{number}-{name}"))).find(free).unwrap_or_else(|| aside.join(name))
 }
 
-fn remove(path: &Path) -> Result<(), LifeError> {
+/// The room that it takes, also where files of an engine without root cannot be looked at by the user whose it is.
+fn room(paths: &EnginePaths, path: &Path) -> Result<u64, LifeError> {
+    match allocated(path) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => match apart(paths)? {
+            Some(identities) => Ok(rootless::measure(&identities, path)?),
+            None => Err(LifeError::file("look at", path)(error)),
+        },
+        bytes => bytes.map_err(LifeError::file("look at", path)),
+    }
+}
+
+fn apart(paths: &EnginePaths) -> Result<Option<Identities>, LifeError> {
+    rootless::check(paths).map_err(|missing| LifeError::Engine(missing.into()))
+}
+
+fn remove(paths: &EnginePaths, path: &Path) -> Result<(), LifeError> {
+    match remove_own(path) {
+        Err(LifeError::File { source, .. }) if source.kind() == ErrorKind::PermissionDenied => match apart(paths)? {
+            Some(identities) => Ok(rootless::remove(&identities, path)?),
+            None => Err(LifeError::file("remove", path)(source)),
+        },
+        removed => removed,
+    }
+}
+
+fn remove_own(path: &Path) -> Result<(), LifeError> {
     let is_folder = fs::symlink_metadata(path).map_err(LifeError::file("look at", path))?.is_dir();
     // Neither follows a link inside.
     let removed = if is_folder { fs::remove_dir_all(path) } else { fs::remove_file(path) };

@@ -14,10 +14,10 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::journal::{Journal, log_tail};
 use crate::appliance::Appliance;
 use crate::backend::network::WayOut;
-use crate::backend::{Condition, EngineSettings, Guest, GuestEvent, Pace, ServiceState, Tools, Upkeep};
+use crate::backend::{Condition, EngineSettings, Guest, GuestEvent, Identities, Pace, ServiceState, Tools, Upkeep};
 use crate::paths::EnginePaths;
 use crate::ping;
-use crate::ports::{NetworkNamespace, Ports, Reach};
+use crate::ports::{Ports, Reach};
 use crate::socket::{Activity, Gate, OpenFiles};
 use crate::status::{AcceleratorStatus, Failure, State, Versions};
 use idle::Idle;
@@ -50,6 +50,8 @@ enum Note {
 pub(super) struct Given {
     pub(super) appliance: Appliance,
     pub(super) settings: EngineSettings,
+    /// Who is who in an engine without root.
+    pub(super) identities: Option<Identities>,
     /// Where ports are asked for from namespaces of this kernel.
     pub(super) listener: Arc<UnixListener>,
     pub(super) open_files: OpenFiles,
@@ -147,7 +149,7 @@ impl<'a> Engine<'a> {
         upkeep: watch::Sender<Option<Upkeep>>,
     ) -> Self {
         let outside = given.settings.backend.features().network_from_outside;
-        let way_out = outside.then(|| WayOut::find(&given.appliance)).flatten();
+        let way_out = outside.then(|| WayOut::find(&given.appliance, given.identities.is_some())).flatten();
         let idle = Idle::new(given.activity.clone(), given.idle_after);
         Self { paths, journal, gate, given, stopping, way_out, upkeep, relaunches: VecDeque::new(), idle }
     }
@@ -180,9 +182,10 @@ impl<'a> Engine<'a> {
     }
 
     async fn one_life(&mut self) -> Result<End, Failure> {
-        let Given { appliance, settings, open_files, tools, .. } = &self.given;
+        let Given { appliance, settings, identities, open_files, tools, .. } = &self.given;
         let features = settings.backend.features();
-        let guest = Guest::launch(self.paths, appliance, settings, self.way_out.is_some(), *open_files, tools)
+        let (ids, outside) = (identities.as_ref(), self.way_out.is_some());
+        let guest = Guest::launch(self.paths, appliance, settings, ids, outside, *open_files, tools)
             .map_err(|error| self.failure(State::Preparing.name(), error.to_string(), error.fix()))?;
         self.hold("starting");
         self.journal.enter(State::Booting);
@@ -396,8 +399,7 @@ impl<'a> Engine<'a> {
     /// The namespaces exist: ports can be published, and a way out be attached, while dockerd is starting.
     fn isolated(&self, life: &mut Life) {
         let Guest::Native(guest) = &life.guest else { return };
-        let path = guest.network_namespace();
-        match NetworkNamespace::enter(&path) {
+        match guest.enter_network() {
             Ok(namespace) => {
                 let listener = Arc::clone(&self.given.listener);
                 life.ports = Some(Ports::serve(listener, Reach::Namespace(Arc::new(namespace))));
@@ -406,7 +408,7 @@ impl<'a> Engine<'a> {
         }
         match self.way_out.clone() {
             Some(way_out) => {
-                life.network = Some(Network::keep(way_out, path, life.notes.clone()));
+                life.network = Some(Network::keep(way_out, guest.namespaces(), life.notes.clone()));
             }
             None => {
                 life.network_known = true;

@@ -108,6 +108,7 @@ impl Ground {
         };
         let wake = Arc::new(Notify::new());
         let given = Given {
+            identities: None,
             appliance: appliance(&folder.path().join("appliance")),
             settings,
             listener: Arc::new(ports::bind(&paths.ports_socket()).unwrap()),

@@ -1,12 +1,12 @@
 //! The way out of the network namespace of an engine without a machine.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 
 use super::Note;
+use crate::backend::native::Namespaces;
 use crate::backend::network::WayOut;
 
 const NETWORK_TRIES: u32 = 5;
@@ -21,9 +21,9 @@ pub(super) struct Network {
 }
 
 impl Network {
-    pub(super) fn keep(way_out: WayOut, namespace: PathBuf, notes: mpsc::Sender<Note>) -> Self {
+    pub(super) fn keep(way_out: WayOut, namespaces: Namespaces, notes: mpsc::Sender<Note>) -> Self {
         let (keep, leave) = oneshot::channel();
-        Self { task: tokio::spawn(keep_way_out(way_out, namespace, notes, leave)), keep }
+        Self { task: tokio::spawn(keep_way_out(way_out, namespaces, notes, leave)), keep }
     }
 
     pub(super) async fn end(self) {
@@ -32,10 +32,10 @@ impl Network {
     }
 }
 
-/// Keeps slirp4netns attached until `leave`; gives up, saying so, when it does not stay.
+/// Keeps it attached until `leave`; gives up, saying so, when it does not stay.
 async fn keep_way_out(
-    way_out: WayOut,
-    namespace: PathBuf,
+    mut way_out: WayOut,
+    namespaces: Namespaces,
     notes: mpsc::Sender<Note>,
     mut leave: oneshot::Receiver<()>,
 ) {
@@ -43,7 +43,7 @@ async fn keep_way_out(
     while tries < NETWORK_TRIES {
         let since = Instant::now();
         let attached = tokio::select! {
-            attached = way_out.attach(&namespace) => attached,
+            attached = way_out.attach(&namespaces) => attached,
             _ = &mut leave => return,
         };
         let why = match attached {
@@ -55,11 +55,17 @@ async fn keep_way_out(
                     _ = &mut leave => None,
                 };
                 match how {
-                    Some(how) => format!("slirp4netns ended ({how})"),
+                    Some(how) => format!("{} ended ({how})", way_out.name()),
                     None => return attached.detach().await,
                 }
             }
-            Err(error) => error.to_string(),
+            Err(error) => match way_out.otherwise(&error) {
+                Some(other) => {
+                    way_out = other;
+                    continue;
+                }
+                None => error.to_string(),
+            },
         };
         tries = if since.elapsed() > STEADY { 0 } else { tries + 1 };
         let warning = format!("containers cannot reach other machines at the moment: {why}");

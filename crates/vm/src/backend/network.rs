@@ -56,7 +56,7 @@ impl WayOut {
             Some(program) => Some(Self::of_host(Kind::Slirp4netns, program)),
             None => Self::of_appliance(&appliance.root()),
         };
-        match on_host("pasta").filter(|_| rootless) {
+        match on_host("pasta").filter(|program| rootless && is_recent(program)) {
             Some(program) => {
                 let otherwise = slirp4netns.map(Box::new);
                 Some(Self { otherwise, ..Self::of_host(Kind::Pasta, program) })
@@ -100,6 +100,9 @@ impl WayOut {
 
     /// Gives the namespace an interface and waits until it works.
     pub(crate) async fn attach(&self, namespaces: &Namespaces) -> io::Result<Attached> {
+        if namespaces.user.is_some() {
+            may_open_tun()?;
+        }
         let mut command = Command::new(&self.program);
         command.args(&self.first_arguments).stderr(Stdio::inherit()).process_group(0).kill_on_drop(true);
         match self.kind {
@@ -197,6 +200,38 @@ fn on_host(name: &str) -> Option<PathBuf> {
         .find(|program| program.is_file())
 }
 
+/// Before, it kept the end of a connection to itself when the other side had ended it first.
+fn is_recent(pasta: &Path) -> bool {
+    const FIRST: u32 = 2023_12_04;
+    let said = std::process::Command::new(pasta).arg("--version").stdin(Stdio::null()).output();
+    let date = said.ok().and_then(|said| date_in(&String::from_utf8_lossy(&said.stdout)));
+    let recent = date.is_some_and(|date| date >= FIRST);
+    if !recent {
+        tracing::info!(pasta = %pasta.display(), ?date, "this pasta is too old, or does not say how old it is");
+    }
+    recent
+}
+
+/// `pasta 2024_10_30.ee7d0b6`, or `pasta 0.0~git20240220.1e6f92b-1`.
+fn date_in(version: &str) -> Option<u32> {
+    let plain = version.lines().next()?.replace('_', "");
+    let dates = plain.split(|character: char| !character.is_ascii_digit()).filter(|digits| digits.len() == 8);
+    dates.filter_map(|digits| digits.parse().ok()).next()
+}
+
+/// Either program opens it as this user, and says little when it may not.
+fn may_open_tun() -> io::Result<()> {
+    const TUN: &str = "/dev/net/tun";
+    match std::fs::OpenOptions::new().read(true).write(true).open(TUN) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let fix = "as root: `chmod 666 /dev/net/tun`, which the system does by itself as a rule";
+            Err(io::Error::other(format!("this user may not open {TUN}; {fix}")))
+        }
+        Err(error) => Err(io::Error::other(format!("{TUN} cannot be opened ({error}); as root: `modprobe tun`"))),
+    }
+}
+
 fn path_option(name: &str, path: &Path) -> OsString {
     let mut option = OsString::from(name);
     option.push(path);
@@ -210,4 +245,16 @@ fn loader(root: &Path) -> Option<PathBuf> {
             path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ld-linux")) && path.is_file()
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::date_in;
+
+    #[test]
+    fn a_pasta_says_how_old_it_is() {
+        assert_eq!(date_in("pasta 2024_10_30.ee7d0b6\nCopyright Red Hat"), Some(2024_10_30));
+        assert_eq!(date_in("pasta 0.0~git20261002.cba3570-1"), Some(2026_10_02));
+        assert_eq!((date_in("pasta unknown version"), date_in("")), (None, None));
+    }
 }

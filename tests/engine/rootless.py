@@ -76,6 +76,7 @@ def give_engine_to_user(place):
         os.chown(folder, user.pw_uid, user.pw_gid)
     wrapper = place.work / "berth"
     wrapper.write_text(f"""#!/bin/sh
+[ -z "$ROOTLESS_CGROUP" ] || echo $$ >"$ROOTLESS_CGROUP/cgroup.procs"
 exec setpriv --reuid {user.pw_uid} --regid {user.pw_gid} --init-groups env -i -C / PATH="${{ROOTLESS_PATH:-$PATH}}" HOME={place.work}/home \\
   XDG_RUNTIME_DIR={place.work}/runtime BERTH_APPLIANCE={place.work}/appliance {place.work}/bin/berth "$@"
 """)
@@ -291,11 +292,65 @@ def tests(place):
         engine.stop()
         nothing_left(engine, user, ids)
 
+    place.say("limits, in a cgroup that was left to the user")
+    limits(engine, user)
+    nothing_left(engine, user, ids)
+
     place.say("reset")
     engine.run("reset", "--all", "--yes")
     left = sorted(path.name for path in engine.data.iterdir())
     if left != ["engine.lock", "guest.lock"]:
         fail(f"left of the data: {left}")
+
+
+def limits(engine, user):
+    """On a host with both versions, the second one takes the place of the first, for this test alone."""
+    mount = pathlib.Path("/sys/fs/cgroup")
+    if not (mount / "cgroup.controllers").exists():
+        subprocess.run(["umount", "--recursive", "--lazy", mount], check=True)
+        subprocess.run(["mount", "-t", "cgroup2", "none", mount], check=True)
+    left = mount / USER
+    left.mkdir()
+    try:
+        for name in ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"]:
+            os.chown(left / name, user.pw_uid, user.pw_gid)
+        # As systemd marks it, which may be there.
+        os.setxattr(left, "user.delegate", b"1")
+        os.environ["ROOTLESS_CGROUP"] = str(left)
+        engine.start()
+        del os.environ["ROOTLESS_CGROUP"]
+        own = left / f"berth-{engine.address.parent.name}"
+        notes = " ".join(engine.status()["notes"])
+        controllers = (left / "cgroup.controllers").read_text().split()
+        for limit in ["cpu", "memory", "pids"]:
+            if (limit in controllers) == (limit in notes):
+                fail(f"the controllers are {controllers}, and it says {notes!r}")
+        print(f"controllers: {' '.join(controllers)}; {notes or 'every limit holds'}")
+        container = engine.said("run", "-d", "--name", "held", "-m", "64m", "box", "sleep", "1000")
+        if not (own / "containers" / container).is_dir():
+            fail(f"the container is not below {own}")
+        engine.said("pause", "held")
+        if engine.said("inspect", "-f", "{{.State.Status}}", "held") != "paused":
+            fail("it is not paused")
+        if "frozen 1" not in (own / "containers" / container / "cgroup.events").read_text():
+            fail("it says it is paused and is not frozen")
+        engine.said("unpause", "held")
+        if "memory" in controllers:
+            if (own / "containers" / container / "memory.max").read_text().strip() != str(64 << 20):
+                fail("the limit on memory does not hold")
+        engine.said("build", "-t", "built", engine.ground.work / "recipe", "--no-cache")
+        ground.end(engine.supervisor())
+        engine.stop()
+        # Whom a supervisor that was killed has moved, its successor moves back.
+        os.environ["ROOTLESS_CGROUP"] = f"{own}.supervisor"
+        engine.start()
+        del os.environ["ROOTLESS_CGROUP"]
+        engine.stop()
+        if below := [path.name for path in left.iterdir() if path.is_dir()]:
+            fail(f"cgroups are left: {below}")
+    finally:
+        os.environ.pop("ROOTLESS_CGROUP", None)
+        left.rmdir()
 
 
 def uid_of(pid):

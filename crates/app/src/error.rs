@@ -79,8 +79,13 @@ impl From<AppError> for WireError {
             AppError::Engine { source, .. } => engine_error(message, &source),
             AppError::Internal { what } => Self::new(Code::Internal, message).with_detail(what),
             AppError::Vm(berth_vm::Error::NeedsRoot) => {
-                Self::new(Code::EnginePermission, "The engine Berth brings needs root to make its namespaces")
-                    .with_hint("Run `sudo berth engine start`, or show an engine that runs already with --engine URL.")
+                Self::new(Code::EnginePermission, "This engine belongs to root")
+                    .with_hint("Run Berth as root, or show an engine that runs already with --engine URL.")
+            }
+            AppError::Vm(berth_vm::Error::Rootless(missing)) => {
+                Self::new(Code::EnginePermission, "The engine cannot run without root here")
+                    .with_detail(missing.to_string())
+                    .with_hint(missing.fix())
             }
             AppError::Store(berth_store::Error::Settings) => {
                 Self::new(Code::Invalid, "The settings are too large to be saved")

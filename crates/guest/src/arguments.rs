@@ -2,6 +2,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use crate::config::{PROXY, Settings};
+use crate::delegated;
 use crate::error::Error;
 use crate::identities::{Given, Identities};
 
@@ -28,12 +29,18 @@ pub(crate) struct Options {
     pub(crate) dns: Option<IpAddr>,
     /// Who is who in the user namespace, when it is not root who starts it.
     pub(crate) identities: Option<Identities>,
+    /// A cgroup to make and to live in, where the system left one to that user.
+    pub(crate) delegated: Option<PathBuf>,
 }
 
 impl Options {
     pub(crate) fn settings(&self) -> Settings {
-        // Who is not root may not write the host's cgroups.
-        let cgroup = self.identities.is_none().then(|| self.cgroup.clone());
+        let cgroup = match (&self.identities, &self.delegated) {
+            (None, _) => Some(self.cgroup.clone()),
+            (Some(_), Some(_)) => Some(delegated::CONTAINERS.to_owned()),
+            // Who is not root may not write the host's cgroups.
+            (Some(_), None) => None,
+        };
         Settings { cgroup, proxy: PROXY }
     }
 
@@ -47,7 +54,7 @@ impl Options {
             None => return Err(usage("no command")),
         };
         let (mut root, mut data, mut runtime, mut cgroup) = (None, None, None, None);
-        let (mut hostname, mut dns, mut given) = ("berth".to_owned(), None, Given::default());
+        let (mut hostname, mut dns, mut delegated, mut given) = ("berth".to_owned(), None, None, Given::default());
         while let Some(name) = arguments.next() {
             let value = arguments.next().ok_or_else(|| Error::Usage(format!("{name} has no value")))?;
             match name {
@@ -59,6 +66,7 @@ impl Options {
                 "--dns" => {
                     dns = Some(value.parse().map_err(|_| Error::Usage(format!("--dns {value:?} is no address")))?);
                 }
+                "--delegated" => delegated = Some(PathBuf::from(value)),
                 _ if given.take(name, value)? => {}
                 _ => return Err(Error::Usage(format!("{name} {value:?} is not understood"))),
             }
@@ -73,6 +81,7 @@ impl Options {
                 hostname,
                 dns,
                 identities: given.identities()?,
+                delegated,
             },
         ))
     }
@@ -114,6 +123,8 @@ mod tests {
         let ids = "--uids 0:1000:1 --gids 0:1000:1 --newuidmap /u --newgidmap /g";
         let (_, options) = parse(&format!("{text} {ids}")).unwrap();
         assert!(options.identities.is_some() && options.settings().cgroup.is_none());
+        let (_, options) = parse(&format!("{text} {ids} --delegated /sys/fs/cgroup/mine/berth-1")).unwrap();
+        assert_eq!(options.settings().cgroup.as_deref(), Some("containers"));
         assert!(parse(&format!("{text} --uids 0:1000:1")).is_err());
     }
 

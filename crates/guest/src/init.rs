@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::protocol::{Event, ServiceState, emit};
 use crate::reaper::Reaper;
 use crate::service::{Name, Service};
-use crate::{config, mounts, network, rootlesskit, shutdown};
+use crate::{config, delegated, mounts, network, rootlesskit, shutdown};
 
 const COMMAND_LIMIT: u64 = 4096;
 /// How long nothing can happen: the loop wakes for messages and for planned starts only.
@@ -68,6 +68,9 @@ type Booted = (Services, Reaper, nix::fcntl::Flock<std::fs::File>);
 fn boot(options: &Options) -> Result<Booted, (&'static str, Error)> {
     if nix::unistd::getpid() != Pid::from_raw(1) {
         return Err(("start", Error::Usage("`init` is started by `native`, as PID 1".to_owned())));
+    }
+    if options.delegated.is_some() {
+        delegated::separate().map_err(|error| ("start", error))?;
     }
     let lock = mounts::lock(&options.data, || emit(&Event::Waiting)).map_err(|error| ("lock", error))?;
     mounts::enter(options).map_err(|error| ("mounts", error))?;

@@ -18,6 +18,7 @@ mod apart;
 mod arguments;
 mod cgroups;
 mod config;
+mod delegated;
 mod error;
 mod files;
 mod http;

@@ -10,6 +10,7 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod, umask};
 
 use crate::arguments::Options;
 use crate::config;
+use crate::delegated;
 use crate::error::Error;
 use crate::files::{copy_link, copy_tree, create_folder, link, write};
 
@@ -76,7 +77,7 @@ pub(crate) fn enter(options: &Options) -> Result<(), Error> {
 
     programs(&options.root, &new)?;
     settings(options, &new)?;
-    kernel_files(&new)?;
+    kernel_files(&new, options.delegated.is_some())?;
     devices(&new, options.identities.is_some())?;
     state(options, &new)?;
     own_program(&new)?;
@@ -132,7 +133,7 @@ fn settings(options: &Options, new: &Path) -> Result<(), Error> {
     replace("containerd/config.toml", &config::containerd())
 }
 
-fn kernel_files(new: &Path) -> Result<(), Error> {
+fn kernel_files(new: &Path, delegated: bool) -> Result<(), Error> {
     let secure = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let proc = new.join("proc");
     create_folder(&proc)?;
@@ -151,7 +152,9 @@ fn kernel_files(new: &Path) -> Result<(), Error> {
     )
     .map_err(Error::system("making /sys read-only"))?;
     let host = Path::new("/sys/fs/cgroup");
-    if host.is_dir() {
+    if delegated {
+        delegated::mount_at(&sys.join("fs/cgroup"))?;
+    } else if host.is_dir() {
         bind(host, &sys.join("fs/cgroup"), true)?;
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -10,32 +11,49 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::arguments::Options;
-use crate::cgroups;
 use crate::error::Error;
 use crate::identities::Identities;
 use crate::protocol::{Event, emit};
+use crate::{cgroups, delegated};
 
 /// Runs the guest to its end and relays its exit code.
 ///
 /// The supervisor holds the other end of stdin. PID 1 has a pipe of its own from here, so that the end of the
 /// supervisor, the end of this process and a SIGTERM are all the same to it: the end of its input.
 pub(crate) fn run(arguments: &[String], options: &Options) -> Result<ExitCode, Error> {
-    let apart = options.identities.as_ref().map_or(Ok(()), Identities::enter).and_then(|()| namespaces());
-    if let Err(error) = apart {
-        emit(&Event::Failed { stage: "namespaces", cause: error.to_string() });
-        return Err(error);
-    }
+    let before = match apart(options) {
+        Ok(before) => before,
+        Err(error) => {
+            emit(&Event::Failed { stage: "namespaces", cause: error.to_string() });
+            return Err(error);
+        }
+    };
 
-    let mut child = Command::new("/proc/self/exe")
+    let child = Command::new("/proc/self/exe")
         .arg("init")
         .args(arguments.iter().skip(1))
         .stdin(Stdio::piped())
         .spawn()
-        .map_err(Error::io("PID 1 cannot be started"))?;
-    let code = relay(&mut child);
+        .map_err(Error::io("PID 1 cannot be started"));
+    if let Some(before) = &before {
+        // The engine's cgroup is PID 1's alone, and could not be removed with this process in it.
+        delegated::go(before)?;
+    }
+    let code = relay(&mut child?);
     // Everything in the pid namespace is dead once its PID 1 is, so the cgroups are empty now.
-    cgroups::remove(&options.cgroup);
+    match &options.delegated {
+        Some(folder) => cgroups::remove_tree(folder),
+        None => cgroups::remove(&options.cgroup),
+    }
     code
+}
+
+/// Leaves the host's namespaces; says in which cgroup this process was, if it is in the engine's now.
+fn apart(options: &Options) -> Result<Option<PathBuf>, Error> {
+    let before = options.delegated.as_deref().map(delegated::enter).transpose()?;
+    options.identities.as_ref().map_or(Ok(()), Identities::enter)?;
+    namespaces()?;
+    Ok(before)
 }
 
 fn namespaces() -> Result<(), Error> {

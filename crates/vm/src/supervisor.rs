@@ -12,7 +12,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
 use crate::appliance::Appliance;
-use crate::backend::{Backend, EngineSettings, Identities, Tools, Upkeep, rootless};
+use crate::backend::rootless::{self, Delegated};
+use crate::backend::{Backend, EngineSettings, Identities, Tools, Upkeep};
 use crate::control::{ControlServer, Subject};
 use crate::error::Error;
 use crate::lock::EngineLock;
@@ -116,9 +117,21 @@ async fn prepare_and_run(
     let prepared = Appliance::find()
         .and_then(|appliance| ports::bind(&paths.ports_socket()).map(|listener| (appliance, Arc::new(listener))));
     let (appliance, listener) = prepared.map_err(|error| unprepared(&error))?;
-    let notes = match &identities {
-        Some(identities) => rootless::probe(paths, identities).await.map_err(|error| unprepared(&error))?,
-        None => Vec::new(),
+    let mut notes = Vec::new();
+    // Put back when the engine has ended.
+    let mut delegated = None;
+    let identities = match identities {
+        Some(identities) => {
+            notes = rootless::probe(paths, &identities).await.map_err(|error| unprepared(&error))?;
+            let taken = Delegated::take(paths);
+            notes.extend(rootless::limits(taken.as_ref().map_err(|why| *why)));
+            delegated = taken.ok();
+            Some(match &delegated {
+                Some(cgroup) => identities.with_cgroup(cgroup.engine()),
+                None => identities,
+            })
+        }
+        None => None,
     };
     journal.change(|status| {
         status.features = settings.backend.features();
@@ -137,7 +150,9 @@ async fn prepare_and_run(
         idle_after,
         wake,
     };
-    engine::Engine::new(paths, journal, gate, given, stopping, upkeep).run().await
+    let outcome = engine::Engine::new(paths, journal, gate, given, stopping, upkeep).run().await;
+    drop(delegated);
+    outcome
 }
 
 fn unprepared(error: &Error) -> Failure {

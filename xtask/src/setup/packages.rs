@@ -105,6 +105,8 @@ pub(crate) const PACKAGES: &[Package] = &[
         AnyPath(&["/bin/busybox", "/usr/sbin/busybox"]),
     ),
     Package::new(EngineTests, ["iptables", "iptables-nft", "iptables"], Program("iptables")),
+    // The engine without root.
+    Package::new(EngineTests, ["uidmap", "shadow-utils", "shadow"], Program("newuidmap")),
     Package::new(EngineTests, ["apache2-utils", "httpd-tools", "apache"], Program("htpasswd")),
     Package::new(EngineTests, ["curl", "curl", "curl"], Program("curl")),
     Package::new(EngineTests, ["python3", "python3", "python"], Program("python3")),

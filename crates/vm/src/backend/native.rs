@@ -68,6 +68,9 @@ impl Guest {
             .process_group(0);
         if let Some(identities) = identities {
             command.args(identities.arguments());
+            if let Some(cgroup) = identities.delegated() {
+                command.arg("--delegated").arg(cgroup);
+            }
         }
         if with_network {
             command.args(["--dns", DNS]);

@@ -202,7 +202,7 @@ fn on_host(name: &str) -> Option<PathBuf> {
 
 /// Before, it kept the end of a connection to itself when the other side had ended it first.
 fn is_recent(pasta: &Path) -> bool {
-    const FIRST: u32 = 2023_12_04;
+    const FIRST: u32 = 20_231_204;
     let said = std::process::Command::new(pasta).arg("--version").stdin(Stdio::null()).output();
     let date = said.ok().and_then(|said| date_in(&String::from_utf8_lossy(&said.stdout)));
     let recent = date.is_some_and(|date| date >= FIRST);
@@ -253,8 +253,8 @@ mod tests {
 
     #[test]
     fn a_pasta_says_how_old_it_is() {
-        assert_eq!(date_in("pasta 2024_10_30.ee7d0b6\nCopyright Red Hat"), Some(2024_10_30));
-        assert_eq!(date_in("pasta 0.0~git20261002.cba3570-1"), Some(2026_10_02));
+        assert_eq!(date_in("pasta 2024_10_30.ee7d0b6\nCopyright Red Hat"), Some(20_241_030));
+        assert_eq!(date_in("pasta 0.0~git20261002.cba3570-1"), Some(20_261_002));
         assert_eq!((date_in("pasta unknown version"), date_in("")), (None, None));
     }
 }

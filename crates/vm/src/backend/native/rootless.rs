@@ -1,6 +1,7 @@
 //! The engine without root: what the system must have for it, looked for before anything is started, and what it lacks
 //! said with the way to get it.
 
+mod cgroup;
 mod identities;
 mod missing;
 
@@ -14,6 +15,7 @@ use tokio::time::timeout;
 use super::program;
 use crate::error::Error;
 use crate::paths::EnginePaths;
+pub(crate) use cgroup::Delegated;
 pub(crate) use identities::Identities;
 use identities::System;
 pub use missing::Missing;
@@ -58,10 +60,7 @@ pub(crate) async fn probe(paths: &EnginePaths, identities: &Identities) -> Resul
     }
     let found: Probe =
         serde_json::from_slice(&output.stdout).map_err(|error| Error::Protocol(format!("the probe: {error}")))?;
-    let mut notes = vec![format!(
-        "limits on memory, processors and processes do not hold, containers cannot be paused, and their statistics are this computer's: {}",
-        missing::why_no_limits()
-    )];
+    let mut notes = Vec::new();
     if !found.overlay {
         notes.push(
             "images take much more room and time: layers cannot be mounted over each other without root here (that takes Linux 5.11 \
@@ -76,6 +75,20 @@ pub(crate) async fn probe(paths: &EnginePaths, identities: &Identities) -> Resul
         ));
     }
     Ok(notes)
+}
+
+/// Which limits do not hold, and why.
+pub(crate) fn limits(taken: Result<&Delegated, &str>) -> Option<String> {
+    match taken.map(Delegated::missing) {
+        Ok(missing) if missing.is_empty() => None,
+        Ok(missing) => {
+            Some(format!("limits on {} do not hold: the system does not pass them on to this user", missing.join(", ")))
+        }
+        Err(why) => Some(format!(
+            "limits on memory, processors and processes do not hold, containers cannot be paused, and their statistics are this \
+             computer's: {why}"
+        )),
+    }
 }
 
 /// The room that something takes, in which there may be files of the engine's users.

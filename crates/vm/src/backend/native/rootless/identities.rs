@@ -23,6 +23,8 @@ pub(crate) struct Identities {
     gids: Vec<Range>,
     newuidmap: PathBuf,
     newgidmap: PathBuf,
+    /// Where the engine makes its cgroups, if it may.
+    delegated: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +121,15 @@ impl Identities {
         if let Some(kind) = network_kind(data) {
             return Err(Missing::NetworkFolder { path: data.to_path_buf(), kind });
         }
-        Ok(Self { uid: system.uid, gid: system.gid, uids, gids, newuidmap, newgidmap })
+        Ok(Self { uid: system.uid, gid: system.gid, uids, gids, newuidmap, newgidmap, delegated: None })
+    }
+
+    pub(crate) fn delegated(&self) -> Option<&Path> {
+        self.delegated.as_deref()
+    }
+
+    pub(crate) fn with_cgroup(self, folder: &Path) -> Self {
+        Self { delegated: Some(folder.to_path_buf()), ..self }
     }
 
     /// How many ids there are besides root's.

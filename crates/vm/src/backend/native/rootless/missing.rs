@@ -165,12 +165,3 @@ pub(super) fn network_kind(path: &Path) -> Option<&'static str> {
     let kind = u32::try_from(kind & 0xffff_ffff).ok()?;
     KINDS.iter().find(|(number, _)| *number == kind).map(|(_, name)| *name)
 }
-
-/// Why this user's containers have no limits.
-pub(super) fn why_no_limits() -> &'static str {
-    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-        "without root, the engine does not use cgroups"
-    } else {
-        "this system has the first version of cgroups, which only root may use"
-    }
-}

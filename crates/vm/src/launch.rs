@@ -157,6 +157,8 @@ pub async fn status(paths: &EnginePaths) -> Status {
         socket: paths.socket().to_path_buf(),
         data: paths.data().to_path_buf(),
         warnings: forbidden.then(|| Error::NeedsRoot.to_string()).into_iter().collect(),
+        // They were about one that ran.
+        notes: Vec::new(),
         ..kept
     }
 }

@@ -3,6 +3,7 @@
 mod card;
 mod disk;
 mod durable;
+mod last_engine;
 mod root;
 mod shares;
 mod stage1;
@@ -79,7 +80,9 @@ fn start_agent() -> Result<Service, Error> {
 
 fn ready_for_services(services: &mut Services) -> Result<(), (&'static str, Error)> {
     emit(&Event::Stage { name: "disk" });
-    disk::prepare().map_err(|error| ("disk", error))?;
+    if let Some(message) = disk::prepare().map_err(|error| ("disk", error))? {
+        emit(&Event::Warning { message });
+    }
     root::close().map_err(|error| ("services", error))?;
     emit(&Event::Stage { name: "services" });
     write_settings(&services.settings).map_err(|error| ("services", error))?;

@@ -8,11 +8,15 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::mpsc;
 
+/// Warnings that are kept for a host that comes later.
+const WARNINGS: usize = 20;
+
 #[derive(Debug, Default)]
 pub(super) struct Picture {
     stage: String,
     services: BTreeMap<String, Known>,
     failure: Option<(String, String)>,
+    warnings: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -36,7 +40,12 @@ impl Picture {
                 self.services.insert(service.clone(), known);
             }
             Event::Failed { stage, cause } => self.failure = Some((stage.clone(), cause.clone())),
-            Event::CrashLoop { .. } | Event::Warning { .. } | Event::Stopped => {}
+            Event::Warning { message } => {
+                if !self.warnings.contains(message) && self.warnings.len() < WARNINGS {
+                    self.warnings.push(message.clone());
+                }
+            }
+            Event::CrashLoop { .. } | Event::Stopped => {}
         }
     }
 
@@ -49,7 +58,8 @@ impl Picture {
         });
         let failure =
             self.failure.iter().map(|(stage, cause)| Event::Failed { stage: stage.clone(), cause: cause.clone() });
-        stage.into_iter().chain(services).chain(failure).collect()
+        let warnings = self.warnings.iter().map(|message| Event::Warning { message: message.clone() });
+        stage.into_iter().chain(services).chain(failure).chain(warnings).collect()
     }
 
     pub(super) fn status(&self) -> StatusReply {
@@ -144,6 +154,7 @@ mod tests {
         for line in [
             r#"{"v":1,"event":"stage","name":"disk"}"#,
             r#"{"v":1,"event":"stage","name":"services"}"#,
+            r#"{"v":1,"event":"warning","message":"the disk is old"}"#,
             r#"{"v":1,"event":"service","service":"dockerd","state":"started","pid":7,"detail":null}"#,
             r#"{"v":1,"event":"service","service":"dockerd","state":"exited","pid":null,"detail":"exit code 1"}"#,
             r#"{"v":1,"event":"service","service":"dockerd","state":"started","pid":9,"detail":null}"#,
@@ -153,7 +164,8 @@ mod tests {
         }
         let ready =
             Event::Service { service: "dockerd".to_owned(), state: ServiceState::Ready, pid: Some(9), detail: None };
-        assert_eq!(picture.events(), [Event::Stage { name: "services".to_owned() }, ready]);
+        let warning = Event::Warning { message: "the disk is old".to_owned() };
+        assert_eq!(picture.events(), [Event::Stage { name: "services".to_owned() }, ready, warning]);
         assert_eq!(picture.status().services[0].restarts, 1);
         assert_eq!(event(br#"{"v":2,"event":"slept"}"#), None);
     }

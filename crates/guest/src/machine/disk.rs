@@ -8,8 +8,8 @@ use std::process::{Command, Output, Stdio};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde::{Deserialize, Serialize};
 
-use super::durable;
 use super::stage1::disk_of;
+use super::{durable, last_engine};
 use crate::error::Error;
 use crate::files::{create_folder, write};
 use crate::mounts::bind;
@@ -41,8 +41,9 @@ struct About {
     format_version: u32,
 }
 
-/// Mounts the disk, as ext4 that was checked, and puts its folders where they are expected.
-pub(super) fn prepare() -> Result<(), Error> {
+/// Mounts the disk, as ext4 that was checked, and puts its folders where they are expected. Gives what the user should
+/// know of it.
+pub(super) fn prepare() -> Result<Option<String>, Error> {
     let disk = disk_of(SERIAL)?;
     let mut beginning = Vec::new();
     File::open(&disk)
@@ -65,7 +66,7 @@ pub(super) fn prepare() -> Result<(), Error> {
         create_folder(&folder)?;
         bind(&folder, Path::new(at), false)?;
     }
-    Ok(())
+    Ok(last_engine::note(Path::new(MOUNT)))
 }
 
 /// Writes everything out and lets go of the disk, so that its journal is empty.

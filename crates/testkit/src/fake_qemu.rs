@@ -50,6 +50,9 @@ pub struct Script {
     pub agent: Agent,
     /// What a guest does that is to try an accelerator.
     pub canary: Canary,
+    /// How the guest prints, crashes and ends is that of one whose system image is in this folder, where no agent comes
+    /// to be; every other one is good.
+    pub only_with: Option<PathBuf>,
     /// A socket that is made when the guest runs, on which a test says what happens next: see [`Remote`].
     pub remote: bool,
 }

@@ -43,7 +43,9 @@ pub fn run() -> io::Result<()> {
     }
     let machine = Arc::new(Machine::new(script, Options::of(&arguments), &program)?);
     machine.crash_at(Stage::Start);
-    guest::serve_agent(machine.options.agent.as_deref(), &machine.script.agent)?;
+    if machine.script.only_with.is_none() {
+        guest::serve_agent(machine.options.agent.as_deref(), &machine.script.agent)?;
+    }
     if machine.script.remote {
         take_remote(&machine, &remote(&program))?;
     }
@@ -106,7 +108,11 @@ struct State {
 }
 
 impl Machine {
-    fn new(script: Script, options: Options, program: &Path) -> io::Result<Self> {
+    fn new(mut script: Script, options: Options, program: &Path) -> io::Result<Self> {
+        let image = options.disks.first();
+        if script.only_with.take_if(|folder| image.is_none_or(|image| !image.starts_with(folder))).is_some() {
+            (script.console, script.crash, script.ending) = (Vec::new(), None, None);
+        }
         let control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
         for disk in &options.disks {
             // As QEMU says it.

@@ -3,7 +3,7 @@
 mod engines;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -255,12 +255,17 @@ impl Runner<'_> {
     /// The engine in its machine: from its first start to what is left of it, its folders, and its data's life.
     fn vm(&mut self) -> Result<(), Error> {
         self.need(&[Step::Appliance, Step::Programs])?;
-        let scripts = ["machine.sh", "shares.sh", "life.sh"];
+        let scripts = ["machine.sh", "shares.sh", "life.sh", "images.py"];
         // All of them, even when the first finds something.
         let mut outcome = Ok(());
         for script in scripts {
             out::line(format!("-- tests/vm/{script}"));
-            let mut command = self.workspace.command("bash");
+            let mut command = match Path::new(script).extension() {
+                Some(extension) if extension == "py" => self.workspace.command("python3"),
+                _ => self.workspace.command("bash"),
+            };
+            // Nothing is left beside the tests.
+            command.env("PYTHONDONTWRITEBYTECODE", "1");
             command.arg(self.workspace.path(&format!("tests/vm/{script}"))).arg(self.workspace.target("debug"));
             if let Some(appliance) = &self.appliance {
                 let present = std::env::var_os("PATH").unwrap_or_default();

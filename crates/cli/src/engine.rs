@@ -23,6 +23,9 @@ pub(crate) enum Engine {
         which: Which,
         #[command(flatten)]
         how: How,
+        /// Try a new system image again that was rolled back. The engine must be stopped.
+        #[arg(long)]
+        retry_image: bool,
     },
     /// Stop the engine and every container in it.
     Stop(Which),
@@ -150,8 +153,11 @@ pub(crate) fn run(command: Engine) -> ExitCode {
 
 async fn act(command: Engine) -> Result<ExitCode, LifeError> {
     match command {
-        Engine::Start { which, how } => {
+        Engine::Start { which, how, retry_image } => {
             let paths = which.paths()?;
+            if retry_image {
+                berth_vm::retry_image(&paths)?;
+            }
             let ran = berth_vm::status(&paths).await.is_usable();
             let before = EngineSettings::load(&paths)?;
             let settings = EngineSettings::change(&paths, how.change()?)?;
@@ -249,6 +255,9 @@ fn describe(status: &Status) -> String {
         if let Some(accelerator) = &status.accelerator {
             lines.push(format!("machine   {}: {}", accelerator.name, accelerator.why));
         }
+        if let Some(image) = &status.image {
+            lines.push(format!("image     {}, linux {}", short(&image.id), image.kernel));
+        }
         let stages: Vec<_> = status
             .stages
             .iter()
@@ -256,6 +265,10 @@ fn describe(status: &Status) -> String {
             .collect();
         lines.push(format!("start     {}", stages.join(", ")));
         lines.extend(status.notes.iter().map(|note| format!("note      {note}")));
+    }
+    let starting = matches!(status.state, State::Preparing | State::Booting | State::Connecting);
+    if let Some(image) = status.image.as_ref().filter(|image| image.trial && starting) {
+        lines.push(format!("image     {} is new, and is tried", short(&image.id)));
     }
     if status.state == State::Asleep {
         lines.push("wakes     with the first request, or by `berth engine start`".to_owned());
@@ -272,6 +285,11 @@ fn describe(status: &Status) -> String {
     text
 }
 
+/// As much of a digest as people are shown.
+fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
+
 /// A closed pipe is the reader's wish, not an error.
 fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
@@ -279,7 +297,7 @@ fn print(text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use berth_vm::{Failure, StageTime, State, Status};
+    use berth_vm::{Failure, ImageStatus, StageTime, State, Status};
 
     use super::describe;
 
@@ -289,6 +307,16 @@ mod tests {
         let status = Status { state: State::Ready, stages, pid: Some(7), ..Status::default() };
         let text = describe(&status);
         assert!(text.contains("engine    ready") && text.contains("booting 123 ms"), "{text}");
+    }
+
+    #[test]
+    fn an_image_is_shown_and_that_it_is_tried() {
+        let image = ImageStatus { id: "a".repeat(64), kernel: "7.2".to_owned(), trial: true, ..ImageStatus::default() };
+        let image = Some(image);
+        let text = describe(&Status { state: State::Booting, image: image.clone(), ..Status::default() });
+        assert!(text.contains("image     aaaaaaaaaaaa is new"), "{text}");
+        let text = describe(&Status { state: State::Ready, image, ..Status::default() });
+        assert!(text.contains("image     aaaaaaaaaaaa, linux 7.2") && !text.contains("new"), "{text}");
     }
 
     #[test]

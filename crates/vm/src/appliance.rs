@@ -9,9 +9,12 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::Error;
+use crate::slots::ImageId;
 
 /// What to do when there is none.
 pub(crate) const FIX: &str = "run `cargo xtask appliance`, or set BERTH_APPLIANCE to a folder with one";
+/// The file that describes an appliance.
+pub(crate) const MANIFEST: &str = "manifest.json";
 const MANIFEST_FORMAT: u32 = 2;
 /// What the kernel may be called: `Image` on arm64.
 const KERNELS: [&str; 2] = ["vmlinux", "Image"];
@@ -24,6 +27,7 @@ pub struct Appliance {
     folder: PathBuf,
     root: PathBuf,
     manifest: Manifest,
+    id: ImageId,
 }
 
 /// What the builder wrote down about an appliance.
@@ -75,11 +79,14 @@ pub struct VmImage {
     pub kernel_version: String,
     /// The newest protocol its guest speaks with the supervisor.
     pub agent_protocol: u32,
+    /// The version of its dockerd, where the builder knew it.
+    pub engine_version: Option<String>,
 }
 
 /// A file a machine boots from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageFile {
+    name: &'static str,
     path: PathBuf,
     record: FileRecord,
 }
@@ -118,7 +125,7 @@ impl Appliance {
         }
         let program = std::env::current_exe().map_err(Error::system("finding this program"))?;
         let candidates = candidates(&program);
-        match candidates.iter().find(|folder| folder.join("manifest.json").is_file()) {
+        match candidates.iter().find(|folder| folder.join(MANIFEST).is_file()) {
             Some(folder) => Self::open(folder),
             None => Err(Error::NoAppliance(candidates)),
         }
@@ -130,11 +137,20 @@ impl Appliance {
     ///
     /// It is incomplete, of a format this version does not know, or for another architecture.
     pub fn open(folder: &Path) -> Result<Self, Error> {
+        let found = Self::open_kept(folder)?;
+        if !found.root.join("usr/sbin/dockerd").is_file() {
+            return Err(Error::BadAppliance { path: folder.to_path_buf(), why: "it holds no dockerd".to_owned() });
+        }
+        Ok(found)
+    }
+
+    /// Opens what is kept of an appliance for machines: all but the root tree.
+    pub(crate) fn open_kept(folder: &Path) -> Result<Self, Error> {
         let bad = |why: String| Error::BadAppliance { path: folder.to_path_buf(), why };
         // Resolved now: the links may be pointed at newer ones while this one is in use.
         let real = folder.canonicalize().map_err(|error| bad(error.to_string()))?;
-        let text = fs::read(real.join("manifest.json")).map_err(|error| bad(format!("manifest.json: {error}")))?;
-        let unreadable = |error: serde_json::Error| bad(format!("manifest.json: {error}"));
+        let text = fs::read(real.join(MANIFEST)).map_err(|error| bad(format!("{MANIFEST}: {error}")))?;
+        let unreadable = |error: serde_json::Error| bad(format!("{MANIFEST}: {error}"));
         // Alone at first: of a manifest of another format nothing else is known.
         let Format { format } = serde_json::from_slice(&text).map_err(unreadable)?;
         if format != MANIFEST_FORMAT {
@@ -146,10 +162,17 @@ impl Appliance {
         }
         let root = real.join("root");
         let root = root.canonicalize().unwrap_or(root);
-        if !root.join("usr/sbin/dockerd").is_file() {
-            return Err(bad("it holds no dockerd".to_owned()));
-        }
-        Ok(Self { folder: real, root, manifest })
+        Ok(Self { folder: real, root, manifest, id: ImageId::of(&text) })
+    }
+
+    /// Which one it is: the same for the same manifest, which names the content of every file.
+    pub(crate) fn id(&self) -> &ImageId {
+        &self.id
+    }
+
+    /// Where it is.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The root tree.
@@ -178,10 +201,11 @@ impl Appliance {
             command_line: self.manifest.kernel_command_line.clone(),
             kernel_version: self.manifest.kernel_version.clone(),
             agent_protocol: self.manifest.agent_protocol,
+            engine_version: self.manifest.versions.get("engine").cloned(),
         })
     }
 
-    fn file(&self, name: &str) -> Result<ImageFile, Error> {
+    fn file(&self, name: &'static str) -> Result<ImageFile, Error> {
         let path = self.folder.join(name);
         let bad = |problem| Error::BadImage { path: path.clone(), problem };
         let record = self.manifest.files.get(name).ok_or_else(|| bad(ImageProblem::NotNamed))?.clone();
@@ -190,7 +214,7 @@ impl Appliance {
         if found != record.size {
             return Err(bad(ImageProblem::Size { found, expected: record.size }));
         }
-        Ok(ImageFile { path: real, record })
+        Ok(ImageFile { name, path: real, record })
     }
 }
 
@@ -207,6 +231,11 @@ impl VmImage {
 }
 
 impl ImageFile {
+    /// What it is called in its appliance, whatever a link leads to.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -15,9 +15,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::appliance::Appliance;
 use crate::error::Error;
 use crate::paths::EnginePaths;
+use crate::slots::Choice;
 use crate::socket::{EngineDial, OpenFiles, UnixEngine};
 pub(crate) use event::{Condition, GuestEvent, ServiceState};
 pub use native::rootless::Missing;
@@ -82,7 +82,7 @@ pub(crate) enum Guest {
 impl Guest {
     pub(crate) fn launch(
         paths: &EnginePaths,
-        appliance: &Appliance,
+        choice: &Choice,
         settings: &EngineSettings,
         identities: Option<&Identities>,
         with_network: bool,
@@ -91,9 +91,9 @@ impl Guest {
     ) -> Result<Self, Error> {
         match settings.backend {
             Backend::Native => {
-                native::Guest::launch(paths, appliance, identities, with_network, open_files).map(Self::Native)
+                native::Guest::launch(paths, &choice.appliance, identities, with_network, open_files).map(Self::Native)
             }
-            Backend::Qemu => qemu::Guest::launch(paths, appliance, settings, tools.clone()).map(Self::Machine),
+            Backend::Qemu => qemu::Guest::launch(paths, choice, settings, tools.clone()).map(Self::Machine),
         }
     }
 

@@ -17,6 +17,7 @@ mod lock;
 mod paths;
 mod ping;
 mod ports;
+mod slots;
 mod socket;
 mod status;
 mod supervisor;
@@ -26,7 +27,9 @@ pub use backend::{Backend, EngineSettings, Features, Missing, SettingsChange, Sh
 pub use control::ControlClient;
 pub use error::Error;
 pub use launch::{start, status, stop};
-pub use life::{BackupReport, Cancel, LifeError, ResetReport, ResetScope, RestoreReport, backup, reset, restore};
+pub use life::{
+    BackupReport, Cancel, LifeError, ResetReport, ResetScope, RestoreReport, backup, reset, restore, retry_image,
+};
 pub use paths::EnginePaths;
-pub use status::{AcceleratorStatus, Failure, Metrics, StageTime, State, Status, Versions};
+pub use status::{AcceleratorStatus, Failure, ImageStatus, Metrics, RefusedImage, StageTime, State, Status, Versions};
 pub use supervisor::{RunOptions, run};

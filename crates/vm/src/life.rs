@@ -55,6 +55,19 @@ fn take(paths: &EnginePaths) -> Result<EngineLock, LifeError> {
     Ok(lock)
 }
 
+/// Has a system image that was rolled back tried again at the next start.
+///
+/// # Errors
+///
+/// The engine runs, or it cannot be written down.
+pub fn retry_image(paths: &EnginePaths) -> Result<(), LifeError> {
+    if !is_ours(paths) {
+        return Ok(());
+    }
+    let _lock = take(paths)?;
+    Ok(crate::slots::forgive(paths)?)
+}
+
 /// Whether Berth ever ran an engine in this folder.
 fn is_ours(paths: &EnginePaths) -> bool {
     let files = [paths.lock_file(), paths.settings_file(), paths.state_file()];

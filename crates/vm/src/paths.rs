@@ -148,6 +148,11 @@ impl EnginePaths {
         self.machine_folder().join("data.raw")
     }
 
+    /// What is known about system images, and copies of those that work.
+    pub(crate) fn images_folder(&self) -> PathBuf {
+        self.machine_folder().join("images")
+    }
+
     /// Which accelerator was found to work.
     pub(crate) fn accelerator_file(&self) -> PathBuf {
         self.machine_folder().join("accelerator.json")

@@ -58,6 +58,8 @@ impl State {
         match (self, next) {
             (Stopped, Preparing)
             | (Preparing | Asleep, Booting)
+            // Another system image is tried.
+            | (Booting | Connecting, Preparing)
             | (Booting, Connecting)
             | (Connecting, Ready | Degraded)
             | (Ready, Degraded | Asleep)
@@ -139,6 +141,36 @@ pub struct Status {
     pub features: Features,
     /// What runs the instructions of its machine, where it has one.
     pub accelerator: Option<AcceleratorStatus>,
+    /// The system image of its machine, where it has one.
+    pub image: Option<ImageStatus>,
+}
+
+/// The system image a machine boots from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ImageStatus {
+    /// The SHA-256 of its manifest.
+    pub id: String,
+    /// The release of its kernel.
+    pub kernel: String,
+    /// It is tried, and another one takes its place if it does not work.
+    pub trial: bool,
+    /// A copy of it is kept, for the case that an update does not work.
+    pub kept: bool,
+    /// The installed image, if it was rolled back.
+    pub refused: Option<RefusedImage>,
+}
+
+/// A system image that did not work.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RefusedImage {
+    /// The SHA-256 of its manifest.
+    pub id: String,
+    /// How often it was started.
+    pub tries: u32,
+    /// How the last start went wrong.
+    pub why: String,
 }
 
 /// What the engine and its machine use at a moment.

@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::lock::EngineLock;
 use crate::paths::EnginePaths;
 use crate::ports;
+use crate::slots::Slots;
 use crate::socket::{Activity, EngineSocket, Gate, OpenFiles, Settings};
 use crate::status::{Failure, State, Status};
 use journal::Journal;
@@ -114,9 +115,7 @@ async fn prepare_and_run(
     surroundings: Surroundings,
 ) -> Result<(), Failure> {
     let Surroundings { identities, open_files, stopping, upkeep, activity, wake } = surroundings;
-    let prepared = Appliance::find()
-        .and_then(|appliance| ports::bind(&paths.ports_socket()).map(|listener| (appliance, Arc::new(listener))));
-    let (appliance, listener) = prepared.map_err(|error| unprepared(&error))?;
+    let listener = ports::bind(&paths.ports_socket()).map_err(|error| unprepared(&error))?;
     let mut notes = Vec::new();
     // Put back when the engine has ended.
     let mut delegated = None;
@@ -140,10 +139,10 @@ async fn prepare_and_run(
     });
     let idle_after = settings.idle();
     let given = engine::Given {
-        appliance,
+        images: engine::Images::new(Slots::open(paths, settings.backend.features().machine, Appliance::find())),
         settings,
         identities,
-        listener,
+        listener: Arc::new(listener),
         open_files,
         tools: Tools::default(),
         activity,

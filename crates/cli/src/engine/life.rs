@@ -20,8 +20,8 @@ const ANSWER_LIMIT: u64 = 64;
 pub(crate) struct Reset {
     #[command(flatten)]
     which: Which,
-    /// Forget what can be made again: logs, the last failure, the chosen accelerator, the machine's memory and
-    /// processors. Images, containers and volumes stay.
+    /// Forget what can be made again: logs, the last failure, the chosen accelerator, which system images were rolled back,
+    /// the machine's memory and processors. Images, containers and volumes stay.
     #[arg(long, required_unless_present = "all", conflicts_with = "all")]
     keep_data: bool,
     /// Remove everything: every image, container and volume too.

@@ -60,6 +60,9 @@ pub(crate) enum GuestEvent {
         /// The guest's last words, where there are any.
         #[serde(skip)]
         log: Vec<String>,
+        /// It has nothing to do with what was started: this computer was not ready for it.
+        #[serde(skip)]
+        outside: bool,
     },
     #[serde(other)]
     Other,
@@ -68,6 +71,10 @@ pub(crate) enum GuestEvent {
 /// What may be wrong for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Condition {
+    /// Which system image it boots from.
+    Image,
+    /// The copy that is kept of it.
+    ImageCopy,
     /// The data disk, or the host's disk it is on.
     Disk,
     /// The folders of this computer that it sees.

@@ -15,6 +15,8 @@ use crate::paths::EnginePaths;
 const REMADE: &[&str] = &["log", "engine.json", "engine.json.new", "settings.json.new"];
 /// What in the machine's folder is not made again: the data itself, and what is being made into it.
 const DISK: &str = "data.raw";
+/// Nor are the copies of images that work: they are there for the case that the installed one does not.
+const IMAGES: &str = "images";
 /// Everything else that Berth puts into a data folder. The locks stay: they are held, or are about to be.
 const KEPT: &[&str] = &["settings.json", "vm", "docker", "containerd"];
 
@@ -101,6 +103,7 @@ pub fn reset(paths: &EnginePaths, scope: ResetScope) -> Result<ResetReport, Life
                 remove(paths, &data.join(name))?;
             }
             default_sizes(paths)?;
+            crate::slots::forgive(paths).map_err(LifeError::Engine)?;
         }
     }
     report.removed.append(&mut found);
@@ -126,7 +129,12 @@ fn remade_of_machine(paths: &EnginePaths) -> Result<Vec<PathBuf>, LifeError> {
     let of = Path::new("vm");
     let entries = fs::read_dir(&folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
     let entries = entries.map_err(LifeError::file("read", &folder))?;
-    Ok(entries.iter().map(fs::DirEntry::file_name).filter(|name| name != DISK).map(|name| of.join(name)).collect())
+    Ok(entries
+        .iter()
+        .map(fs::DirEntry::file_name)
+        .filter(|name| name != DISK && name != IMAGES)
+        .map(|name| of.join(name))
+        .collect())
 }
 
 /// The backend and the disk's size belong to the data; the rest of the settings does not.
@@ -268,6 +276,10 @@ mod tests {
         fs::write(paths.data_disk(), "data").unwrap();
         fs::write(paths.accelerator_file(), "{}").unwrap();
         fs::write(paths.machine_folder().join("data.raw.new"), "half").unwrap();
+        fs::create_dir(paths.images_folder()).unwrap();
+        let refused = format!(r#"{{"image":"{}","tries":3,"why":"no"}}"#, "a".repeat(64));
+        let record = format!(r#"{{"format":1,"current":"{}","refused":[{refused}]}}"#, "b".repeat(64));
+        fs::write(paths.images_folder().join("record.json"), record).unwrap();
         fs::write(paths.state_file(), "{}").unwrap();
         fs::write(paths.supervisor_log(), "x".repeat(10_000)).unwrap();
         fs::write(paths.data().join("mine.txt"), "somebody's").unwrap();
@@ -289,6 +301,8 @@ mod tests {
         let settings = EngineSettings::load(&paths).unwrap();
         assert_eq!((settings.backend, settings.disk_gib), (Backend::Qemu, 8));
         assert_eq!(settings.memory_mib, EngineSettings::default().memory_mib);
+        let record = fs::read_to_string(paths.images_folder().join("record.json")).unwrap();
+        assert!(record.contains("bbbb") && !record.contains("aaaa"), "refused images may be tried again: {record}");
         assert!(paths.data().join("mine.txt").exists());
         reset(&paths, ResetScope::KeepData).unwrap();
     }

@@ -1,6 +1,7 @@
 //! The engine's life as its supervisor sees it: launches guests, follows what they tell, and decides its state.
 
 mod idle;
+mod image;
 mod way_out;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -21,6 +22,8 @@ use crate::ports::{Ports, Reach};
 use crate::socket::{Activity, Gate, OpenFiles};
 use crate::status::{AcceleratorStatus, Failure, State, Versions};
 use idle::Idle;
+pub(super) use image::Images;
+use image::Keeping;
 use way_out::Network;
 
 /// An earlier guest that still stops its containers is waited for.
@@ -44,11 +47,13 @@ enum Note {
     Checked(bool),
     /// The way out exists, or why it does not.
     Network(Option<String>),
+    /// What came of keeping the image that works.
+    Kept(Result<(), String>),
 }
 
 /// What an engine is run with.
 pub(super) struct Given {
-    pub(super) appliance: Appliance,
+    pub(super) images: Images,
     pub(super) settings: EngineSettings,
     /// Who is who in an engine without root.
     pub(super) identities: Option<Identities>,
@@ -81,6 +86,9 @@ pub(super) struct Engine<'a> {
 /// One guest and what is known about it.
 struct Life {
     guest: Guest,
+    appliance: Appliance,
+    /// What keeps its image, since it has answered once.
+    keeping: Option<Keeping>,
     notes: mpsc::Sender<Note>,
     ports: Option<Ports>,
     network: Option<Network>,
@@ -115,6 +123,7 @@ struct Told {
     cause: String,
     fix: Option<String>,
     log: Vec<String>,
+    outside: bool,
 }
 
 impl std::fmt::Display for Told {
@@ -136,7 +145,13 @@ enum End {
     /// Nobody uses it.
     Unused,
     Crashed(String),
-    Failed(Failure),
+    Failed {
+        failure: Failure,
+        /// It has nothing to do with what was started.
+        outside: bool,
+    },
+    /// A new system image does not work, at least this time.
+    Unproven,
 }
 
 impl<'a> Engine<'a> {
@@ -149,7 +164,8 @@ impl<'a> Engine<'a> {
         upkeep: watch::Sender<Option<Upkeep>>,
     ) -> Self {
         let outside = given.settings.backend.features().network_from_outside;
-        let way_out = outside.then(|| WayOut::find(&given.appliance, given.identities.is_some())).flatten();
+        let way_out =
+            outside.then(|| WayOut::find(&given.images.installed()?, given.identities.is_some())).flatten();
         let idle = Idle::new(given.activity.clone(), given.idle_after);
         Self { paths, journal, gate, given, stopping, way_out, upkeep, relaunches: VecDeque::new(), idle }
     }
@@ -164,7 +180,9 @@ impl<'a> Engine<'a> {
             let end = self.one_life().await?;
             match end {
                 End::Asked => return Ok(()),
-                End::Failed(failure) => return Err(failure),
+                End::Failed { failure, .. } => return Err(failure),
+                // The next choice is another try, or the image that works.
+                End::Unproven => self.journal.enter(State::Preparing),
                 End::Crashed(cause) => self.may_relaunch(&cause)?,
                 End::Unused => self.sleep().await,
             }
@@ -182,16 +200,19 @@ impl<'a> Engine<'a> {
     }
 
     async fn one_life(&mut self) -> Result<End, Failure> {
-        let Given { appliance, settings, identities, open_files, tools, .. } = &self.given;
+        let choice = self.choose_image().await?;
+        let Given { settings, identities, open_files, tools, .. } = &self.given;
         let features = settings.backend.features();
         let (ids, outside) = (identities.as_ref(), self.way_out.is_some());
-        let guest = Guest::launch(self.paths, appliance, settings, ids, outside, *open_files, tools)
+        let guest = Guest::launch(self.paths, &choice, settings, ids, outside, *open_files, tools)
             .map_err(|error| self.failure(State::Preparing.name(), error.to_string(), error.fix()))?;
         self.hold("starting");
         self.journal.enter(State::Booting);
         let (notes, mut told) = mpsc::channel(16);
         let mut life = Life {
             guest,
+            appliance: choice.appliance,
+            keeping: None,
             notes,
             ports: None,
             network: None,
@@ -199,7 +220,7 @@ impl<'a> Engine<'a> {
             network_known: !features.network_from_outside,
             network_warning: None,
             warnings: Vec::new(),
-            conditions: BTreeMap::new(),
+            conditions: choice.warning.map(|text| (Condition::Image, text)).into_iter().collect(),
             answers: false,
             trouble: None,
             misses: 0,
@@ -259,10 +280,12 @@ impl<'a> Engine<'a> {
             }
         };
         self.idle = idle;
+        let end = self.judge_image(choice.trial, &life, end).await;
         match &end {
             End::Asked | End::Unused => {}
             End::Crashed(_) => self.hold("being restarted"),
-            End::Failed(failure) => drop(self.gate.send_replace(Gate::failed(failure))),
+            End::Unproven => self.hold("starting"),
+            End::Failed { failure, .. } => drop(self.gate.send_replace(Gate::failed(failure))),
         }
         self.upkeep.send_replace(None);
         drop(told);
@@ -273,6 +296,7 @@ impl<'a> Engine<'a> {
     /// Ends the guest in order, or without when it takes too long.
     async fn end_life(&self, mut life: Life) {
         life.pinging = None;
+        life.keeping.iter().for_each(Keeping::cancel);
         life.guest.stop();
         let over = async {
             while let Some(event) = life.guest.next().await {
@@ -285,6 +309,9 @@ impl<'a> Engine<'a> {
             tracing::warn!("the engine does not stop and is killed");
             life.guest.kill();
             let _ = timeout(KILL_PATIENCE, async { while life.guest.next().await.is_some() {} }).await;
+        }
+        if let Some(keeping) = life.keeping {
+            keeping.end().await;
         }
         // Last: containers may say goodbye to other machines while they stop.
         if let Some(network) = life.network {
@@ -380,7 +407,13 @@ impl<'a> Engine<'a> {
                     life.trouble = Some(text);
                     self.judge(life);
                 } else {
-                    life.failure = Some(Told { stage: "services".to_owned(), cause: text, fix: None, log: Vec::new() });
+                    life.failure = Some(Told {
+                        stage: "services".to_owned(),
+                        cause: text,
+                        fix: None,
+                        log: Vec::new(),
+                        outside: false,
+                    });
                 }
             }
             GuestEvent::Warning { message } => {
@@ -391,7 +424,9 @@ impl<'a> Engine<'a> {
                 }
                 self.judge(life);
             }
-            GuestEvent::Failed { stage, cause, fix, log } => life.failure = Some(Told { stage, cause, fix, log }),
+            GuestEvent::Failed { stage, cause, fix, log, outside } => {
+                life.failure = Some(Told { stage, cause, fix, log, outside });
+            }
             GuestEvent::Service { .. } | GuestEvent::Other => {}
         }
     }
@@ -444,15 +479,19 @@ impl<'a> Engine<'a> {
     fn note(&self, life: &mut Life, note: Note) {
         match note {
             Note::Answers(mut versions) => {
-                versions.suite = Some(self.given.appliance.manifest().suite.clone());
+                let manifest = life.appliance.manifest();
+                versions.suite = Some(manifest.suite.clone());
                 if versions.containerd.is_none() {
-                    versions.containerd = self.given.appliance.manifest().versions.get("containerd").cloned();
+                    versions.containerd = manifest.versions.get("containerd").cloned();
                 }
                 self.journal.change(|status| std::mem::replace(&mut status.versions, *versions) != status.versions);
                 life.answers = true;
                 life.trouble = None;
                 life.misses = 0;
+                self.image_works(life);
             }
+            Note::Kept(Ok(())) => self.image_kept(),
+            Note::Kept(Err(why)) => drop(life.conditions.insert(Condition::ImageCopy, why)),
             Note::Checked(true) => {
                 life.misses = 0;
                 life.answers = true;
@@ -506,7 +545,7 @@ impl<'a> Engine<'a> {
 
     /// What went wrong in the present stage.
     fn now(&self, cause: String) -> Told {
-        Told { stage: self.journal.state().name().to_owned(), cause, fix: None, log: Vec::new() }
+        Told { stage: self.journal.state().name().to_owned(), cause, fix: None, log: Vec::new(), outside: false }
     }
 
     fn give_up(&self, told: Told) -> End {
@@ -515,7 +554,7 @@ impl<'a> Engine<'a> {
         if !told.log.is_empty() {
             failure.log = told.log;
         }
-        End::Failed(failure)
+        End::Failed { failure, outside: told.outside }
     }
 
     fn failure(&self, stage: &str, cause: String, fix: &str) -> Failure {

@@ -3,6 +3,7 @@
 
 mod guest;
 mod idle;
+mod images;
 mod life;
 mod published;
 
@@ -11,17 +12,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_testkit::fake_qemu::{self, Agent as Port, Canary, Script};
-use sha2::{Digest as _, Sha256};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use super::engine::{Engine, Given};
+use super::engine::{Engine, Given, Images};
 use super::journal::Journal;
 use crate::appliance::Appliance;
 use crate::backend::qemu::Accelerator;
 use crate::backend::{Backend, EngineSettings, Pace, Shares, Tools, Upkeep};
+use crate::error::Error;
 use crate::paths::EnginePaths;
 use crate::ports;
+use crate::slots::Slots;
+use crate::slots::tests::appliance;
 use crate::socket::{EngineSocket, Gate, OpenFiles, Serving, Settings};
 use crate::status::{Failure, State, Status};
 use guest::{Agent, Habits};
@@ -54,6 +57,8 @@ struct Plan {
     hardware: Accelerator,
     pace: fn(Accelerator) -> Pace,
     idle_after: Option<Duration>,
+    /// What is installed; by default something that is good.
+    installed: Option<Result<Appliance, Error>>,
 }
 
 impl Default for Plan {
@@ -65,6 +70,7 @@ impl Default for Plan {
             hardware: Accelerator::Hvf,
             pace: Accelerator::pace,
             idle_after: None,
+            installed: None,
         }
     }
 }
@@ -86,6 +92,7 @@ impl Ground {
         paths.create_data().unwrap();
         paths.create_runtime().unwrap();
         let port = folder.path().join("agent");
+        let _ = std::fs::remove_file(&port);
         let script = Script { agent: Port::Socket(port.clone()), remote: true, ..plan.script };
         let program = fake_qemu::place(folder.path(), &script).unwrap();
         let agent = Agent::serve(&port, fake_qemu::remote(&program), plan.habits);
@@ -107,9 +114,11 @@ impl Ground {
             shares: Shares { home: false, folders: Vec::new() },
         };
         let wake = Arc::new(Notify::new());
+        let usual = || Ok(appliance(&folder.path().join("appliance"), "usual", 1));
+        let installed = plan.installed.unwrap_or_else(usual);
         let given = Given {
             identities: None,
-            appliance: appliance(&folder.path().join("appliance")),
+            images: Images::new(Slots::open(&paths, true, installed)),
             settings,
             listener: Arc::new(ports::bind(&paths.ports_socket()).unwrap()),
             open_files: OpenFiles::raise(),
@@ -143,13 +152,33 @@ impl Ground {
         self.status(|status| status.state == state).await
     }
 
-    async fn stop(mut self) -> Status {
+    async fn stop(self) -> Status {
+        self.end().await.0
+    }
+
+    /// Stops it, and gives the folder with everything that is left of it.
+    async fn end(mut self) -> (Status, tempfile::TempDir) {
         self.stop.send_replace(true);
         bounded(&mut self.running).await.unwrap().unwrap();
         let status = self.status.borrow().clone();
         self.nothing_is_left();
         self.serving.close().await;
-        status
+        (status, self.folder)
+    }
+
+    /// The folder of one that has failed.
+    async fn left(self) -> tempfile::TempDir {
+        self.serving.close().await;
+        self.folder
+    }
+
+    /// As if its supervisor were killed.
+    async fn killed(mut self) -> tempfile::TempDir {
+        self.running.abort();
+        let _ = (&mut self.running).await;
+        self.nothing_runs().await;
+        self.serving.close().await;
+        self.folder
     }
 
     async fn failure(&mut self) -> Failure {
@@ -190,22 +219,4 @@ impl Ground {
     async fn ping(&self) -> bool {
         crate::ping::ping(self.paths.socket(), LONG).await
     }
-}
-
-/// An appliance whose files are what its manifest says, and nothing more.
-fn appliance(folder: &Path) -> Appliance {
-    std::fs::create_dir_all(folder.join("root/usr/sbin")).unwrap();
-    std::fs::write(folder.join("root/usr/sbin/dockerd"), "").unwrap();
-    let mut files = serde_json::Map::new();
-    for name in ["vmlinux", "initramfs", "os.erofs"] {
-        std::fs::write(folder.join(name), name).unwrap();
-        let sha256: String = Sha256::digest(name).iter().map(|byte| format!("{byte:02x}")).collect();
-        files.insert(name.to_owned(), serde_json::json!({ "size": name.len(), "sha256": sha256 }));
-    }
-    let manifest = serde_json::json!({
-        "format": 2, "suite": "s", "architecture": std::env::consts::ARCH, "recipe": "r", "kernel_version": "7",
-        "kernel_command_line": "quiet", "agent_protocol": 1, "files": files,
-    });
-    std::fs::write(folder.join("manifest.json"), manifest.to_string()).unwrap();
-    Appliance::open(folder).unwrap()
 }

@@ -17,11 +17,12 @@ use super::{
     Accelerator, Exit, ExitCause, Machine, MachineEvent, MachineSpec, Program, QemuError, Upkeep, choose_accelerator,
     find_program, reject_accelerator,
 };
-use crate::appliance::{Appliance, VmImage};
+use crate::appliance::VmImage;
 use crate::backend::{Condition, EngineSettings, GuestEvent, Pace};
 use crate::error::Error;
 use crate::paths::EnginePaths;
 use crate::ports::as_io;
+use crate::slots::Choice;
 use crate::socket::{Connection, Dialling, EngineDial};
 
 /// Where dockerd listens in the guest.
@@ -76,11 +77,11 @@ impl Accelerator {
 impl Guest {
     pub(crate) fn launch(
         paths: &EnginePaths,
-        appliance: &Appliance,
+        choice: &Choice,
         settings: &EngineSettings,
         tools: Tools,
     ) -> Result<Self, Error> {
-        let image = appliance.vm()?;
+        let image = choice.appliance.vm()?;
         paths.create_machine_folder()?;
         let (tell, events) = mpsc::channel(64);
         let (wanted, wish) = watch::channel(Wanted::Run);
@@ -88,7 +89,8 @@ impl Guest {
         let upkeep = Upkeep::new(machine.subscribe(), control.subscribe(), paths.data_disk());
         let guest = Self { events, wanted, opener: opener.subscribe(), upkeep };
         let paths = paths.clone();
-        let life = Life { paths, image, settings: settings.clone(), tools, tell, wish, opener, control, machine };
+        let (settings, trial) = (settings.clone(), choice.trial);
+        let life = Life { paths, image, trial, settings, tools, tell, wish, opener, control, machine };
         tokio::spawn(life.live());
         Ok(guest)
     }
@@ -145,6 +147,9 @@ impl EngineDial for MachineEngine {
 struct Life {
     paths: EnginePaths,
     image: VmImage,
+    /// The image has to show that it works: what goes wrong is its doing, and it is started once for each time it was
+    /// counted.
+    trial: bool,
     settings: EngineSettings,
     tools: Tools,
     tell: mpsc::Sender<GuestEvent>,
@@ -160,11 +165,13 @@ struct Failed {
     cause: String,
     fix: Option<String>,
     log: Vec<String>,
+    /// It has nothing to do with the image.
+    outside: bool,
 }
 
 impl Failed {
     fn new(stage: &'static str, cause: String) -> Self {
-        Self { stage, cause, fix: None, log: Vec::new() }
+        Self { stage, cause, fix: None, log: Vec::new(), outside: false }
     }
 
     /// The errors' texts end with what to do, which is shown apart.
@@ -199,22 +206,14 @@ enum Over {
 
 impl Life {
     async fn live(mut self) {
-        if let Err(Failed { stage, cause, fix, log }) = self.run().await {
-            let _ = self.tell.send(GuestEvent::Failed { stage: stage.to_owned(), cause, fix, log }).await;
+        if let Err(Failed { stage, cause, fix, log, outside }) = self.run().await {
+            let _ = self.tell.send(GuestEvent::Failed { stage: stage.to_owned(), cause, fix, log, outside }).await;
         }
     }
 
     async fn run(&mut self) -> Result<(), Failed> {
-        let preparing = |error: QemuError| Failed::of("preparing the machine", &error, error.fix());
-        let verified = {
-            let image = self.image.clone();
-            tokio::task::spawn_blocking(move || image.verify()).await
-        };
-        match verified {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(Failed::of("preparing the machine", &error, error.fix())),
-            Err(error) => return Err(Failed::new("preparing the machine", error.to_string())),
-        }
+        let outside = |stage, error: QemuError| Failed { outside: true, ..Failed::of(stage, &error, error.fix()) };
+        let preparing = |error| outside("preparing the machine", error);
         let program = find_program(self.tools.program.as_deref()).await.map_err(preparing)?;
         let cache = self.paths.accelerator_file();
         let mut choice = choose_accelerator(&program, &cache, self.paths.runtime(), self.tools.hardware).await;
@@ -239,16 +238,20 @@ impl Life {
                     self.watch(Arc::new(machine), events, choice.accelerator, fresh).await
                 }
                 // A hypervisor may run the canary and break on the whole machine, with the first instruction.
-                Err(error @ (QemuError::Ended(_) | QemuError::Silent { .. } | QemuError::Greeting(_)))
-                    if choice.accelerator != Accelerator::Tcg =>
-                {
+                Err(error @ (QemuError::Ended(_) | QemuError::Silent { .. } | QemuError::Greeting(_))) => {
+                    if choice.accelerator == Accelerator::Tcg {
+                        return Err(Failed::of("starting the machine", &error, error.fix()));
+                    }
                     Over::Accelerator(error.to_string())
                 }
-                Err(error) => return Err(Failed::of("starting the machine", &error, error.fix())),
+                Err(error) => return Err(outside("starting the machine", error)),
             };
             match over {
                 Over::Ended => return Ok(()),
                 Over::Failed(failed) => return Err(failed),
+                // The accelerator has run the image that works.
+                Over::Accelerator(why) if self.trial => return Err(Failed::new("starting the machine", why)),
+                Over::Panicked(failed) if self.trial => return Err(failed),
                 // Emulators now and then trip over a kernel that changes its own code while it starts.
                 Over::Panicked(failed) if panicked => return Err(failed),
                 Over::Panicked(failed) => {
@@ -266,7 +269,12 @@ impl Life {
             kernel: self.image.kernel.path().to_path_buf(),
             initramfs: self.image.initramfs.path().to_path_buf(),
             os_image: self.image.os.path().to_path_buf(),
-            command_line: format!("{} berth.agent=1{}", self.image.command_line, serving.words),
+            command_line: format!(
+                "{} berth.agent=1{}{}",
+                self.image.command_line,
+                engine_word(self.image.engine_version.as_deref()),
+                serving.words
+            ),
             data_disk: self.paths.data_disk(),
             data_disk_bytes: self.settings.disk_bytes(),
             memory_mib: self.settings.memory_mib,
@@ -408,6 +416,15 @@ impl Life {
     async fn condition(&self, what: Condition, text: Option<String>) {
         let _ = self.tell.send(GuestEvent::Condition { what, text }).await;
     }
+}
+
+/// Tells the guest which dockerd it has, which is written down on the data disk before it is started.
+fn engine_word(version: Option<&str>) -> String {
+    let is_plain = |text: &&str| {
+        let plain = |character: char| character.is_ascii_alphanumeric() || ".+~:-".contains(character);
+        !text.is_empty() && text.len() <= 64 && text.chars().all(plain)
+    };
+    version.filter(is_plain).map_or_else(String::new, |version| format!(" berth.engine={version}"))
 }
 
 /// Waits for the first session.

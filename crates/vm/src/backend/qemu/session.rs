@@ -127,7 +127,7 @@ impl Link {
 
     async fn fail(&self, stage: &str, cause: String, fix: Option<&str>) {
         let (stage, fix) = (stage.to_owned(), fix.map(str::to_owned));
-        let _ = self.tell.send(GuestEvent::Failed { stage, cause, fix, log: Vec::new() }).await;
+        let _ = self.tell.send(GuestEvent::Failed { stage, cause, fix, log: Vec::new(), outside: false }).await;
     }
 
     /// Holds one session to its end.
@@ -257,7 +257,7 @@ fn understood(event: Event) -> Option<GuestEvent> {
         Event::Warning { message } => GuestEvent::Warning { message: said(&message) },
         Event::Failed { stage, cause } => {
             let fix = (stage == DISK_STAGE).then(|| DISK_FIX.to_owned());
-            GuestEvent::Failed { stage: said(&stage), cause: said(&cause), fix, log: Vec::new() }
+            GuestEvent::Failed { stage: said(&stage), cause: said(&cause), fix, log: Vec::new(), outside: false }
         }
         Event::Stage { name } => GuestEvent::Stage { name: said(&name) },
         Event::Stopped => return None,

@@ -64,9 +64,10 @@ impl Delegated {
     /// systemd marks what it delegates, and rules over everything else, whoever owns the files.
     fn is_ours(&self, with_systemd: bool) -> bool {
         let files = [self.whole.clone(), self.whole.join("cgroup.procs"), self.whole.join("cgroup.subtree_control")];
-        let mut mark = [0; 8];
-        let marked =
-            || getxattr(&self.whole, "user.delegate", &mut mark).is_ok_and(|read| mark.get(..read) == Some(b"1"));
+        let marked = || {
+            let mut mark = [0; 8];
+            getxattr(&self.whole, "user.delegate", &mut mark).is_ok_and(|read| mark.get(..read) == Some(b"1"))
+        };
         files.iter().all(|file| access(file, Access::WRITE_OK).is_ok()) && (!with_systemd || marked())
     }
 

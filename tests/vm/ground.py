@@ -148,11 +148,7 @@ class Ground:
 
     def __exit__(self, kind, problem, trace):
         if problem is not None:
-            for engine in self.engines:
-                log = engine.data / "log/supervisor.log"
-                if log.exists():
-                    print(f"-- the end of {log}:", *log.read_text(errors="replace").splitlines()[-30:], sep="\n", file=sys.stderr)
-                print(engine.status_text(), file=sys.stderr)
+            self.tell()
             if isinstance(problem, Failed):
                 print(f"FAIL: {problem}", file=sys.stderr, flush=True)
         for engine in self.engines:
@@ -163,6 +159,14 @@ class Ground:
             end(pid)
         shutil.rmtree(self.work, ignore_errors=True)
 
+    def tell(self):
+        """What the engines that are not stopped have said."""
+        for engine in self.engines:
+            log = engine.data / "log/supervisor.log"
+            if log.exists():
+                print(f"-- the end of {log}:", *log.read_text(errors="replace").splitlines()[-30:], sep="\n", file=sys.stderr)
+            print(engine.status_text(), file=sys.stderr)
+
     def say(self, words):
         print(f"-- {words} ({milliseconds() - self.began} ms)", flush=True)
 
@@ -171,20 +175,21 @@ class Ground:
         self.engines.append(engine)
         return engine
 
-    def image(self):
-        """A root with busybox and the writer, as a tar."""
+    def image(self, applets=(), programs=()):
+        """A root with busybox, the writer and other static programs in Rust, as a tar."""
         root = self.work / "root"
         (root / "bin").mkdir(parents=True)
         for folder in ["tmp", "www", "files"]:
             (root / folder).mkdir()
         (root / "www/index.html").write_text("hello\n")
         shutil.copy(shutil.which("busybox"), root / "bin/busybox")
-        for applet in APPLETS:
+        for applet in [*APPLETS, *applets]:
             (root / "bin" / applet).symlink_to("busybox")
         source = self.work / "writer.rs"
         source.write_text(WRITER)
         flags = ["-C", "target-feature=+crt-static", "-C", "opt-level=2", "-C", "strip=symbols"]
-        subprocess.run(["rustc", *flags, "-o", root / "bin/writer", source], check=True, timeout=LONG)
+        for program in [source, *programs]:
+            subprocess.run(["rustc", *flags, "-o", root / "bin" / program.stem, program], check=True, timeout=LONG)
         path = self.work / "root.tar"
         with tarfile.open(path, "w") as tar:
             tar.add(root, ".")

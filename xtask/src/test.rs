@@ -252,10 +252,11 @@ impl Runner<'_> {
         tested.and(reported)
     }
 
-    /// The engine in its machine: from its first start to what is left of it, its folders, and its data's life.
+    /// The engine in its machine: from its first start to what is left of it, its folders, its data's life, and what has
+    /// broken others' engines.
     fn vm(&mut self) -> Result<(), Error> {
         self.need(&[Step::Appliance, Step::Programs])?;
-        let scripts = ["machine.sh", "shares.sh", "life.sh", "images.py"];
+        let scripts = ["machine.sh", "shares.sh", "life.sh", "images.py", "edges.py"];
         // All of them, even when the first finds something.
         let mut outcome = Ok(());
         for script in scripts {

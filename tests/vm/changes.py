@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 
-from ground import LONG, fail, lives, milliseconds, processes, until
+from ground import LONG, fail, lives, milliseconds, until
 from hostile import reached
 
 LISTENS = "0A"
@@ -19,7 +19,7 @@ def ports(edges):
     """Ports are published and given up while the agent, dockerd or the engine goes: none is left over, none missing (case 14)"""
     engine = edges.engine()
     run(engine, "steady")
-    for what in ["agent", "dockerd", "machine", "engine"]:
+    for what in ["agent", "dockerd", "engine"]:
         run(engine, "leaving")
         names = [f"{what}-{number}" for number in range(3)]
         comers = [threading.Thread(target=run, args=(engine, name), kwargs={"check": False}) for name in names]
@@ -54,9 +54,6 @@ def hit(engine, what):
     if what == "engine":
         engine.stop()
         engine.start()
-    elif what == "machine":
-        os.kill(engine.machine(), signal.SIGKILL)
-        until(lambda: not engine.is_ready(), LONG, "nobody notices that the machine is gone")
     else:
         program = {"agent": "agent", "dockerd": "/usr/sbin/dockerd"}[what]
         # Its own connection breaks with it.
@@ -126,6 +123,8 @@ def stages(edges):
         command = [edges.ground.berth, "engine", "start", "--data", engine.data, *engine.sizes]
         start = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         status = until(lambda: reaches(engine, stage), LONG, f"it does not get to {stage}", pause=0.01)
+        if stage == "ready" and "box" not in engine.said("image", "ls"):
+            fail("the image is lost")
         began = milliseconds()
         if number % 2:
             how = "stop"
@@ -142,10 +141,7 @@ def stages(edges):
             fail(f"it is {state}")
         edges.ground.say(f"   {how} while {stage}: over after {milliseconds() - began} ms")
         engine.nothing_left()
-    engine.start()
-    if "box" not in engine.said("image", "ls"):
-        fail("the image is lost")
-    edges.over(engine)
+    edges.forget(engine)
 
 
 def reaches(engine, stage):

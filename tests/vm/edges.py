@@ -43,7 +43,7 @@ CASES = {
     "names": places.names,
     "users": places.users,
 }
-APPLETS = ["fallocate", "head", "touch", "sha256sum", "tr", "mkdir", "hostname"]
+APPLETS = ["fallocate", "head", "touch", "sha256sum", "tr", "mkdir", "hostname", "echo"]
 
 
 class Edges:

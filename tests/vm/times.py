@@ -111,7 +111,7 @@ def clock(edges):
     """The guest's clock is years ahead, and years behind: nothing depends on it, and it is put right (case 20)"""
     engine = edges.engine()
     watch = Clock(engine)
-    for words, offset in [("ten years behind", -10 * YEAR), ("five years ahead", 5 * YEAR), ("an hour ahead", HOUR)]:
+    for words, offset in [("ten years behind", -10 * YEAR), ("five years ahead", 5 * YEAR)]:
         watch.set(offset)
         began = milliseconds()
         # dockerd itself begins in the wrong year.

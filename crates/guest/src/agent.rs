@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use berth_mux::control::Event;
 use berth_mux::{Config, Inbound, Opener, Role, Session};
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, BufReader, ReadHalf, WriteHalf};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 
@@ -107,7 +107,7 @@ impl Agent {
     }
 
     async fn always(mut self) -> Result<ExitCode, Error> {
-        let (read, write) = own_socket()?.into_split();
+        let (read, write) = halves(own_socket()?);
         let (heard, mut events) = mpsc::channel(256);
         let (commands, wanted) = mpsc::channel(16);
         tokio::spawn(hear(read, heard));
@@ -198,6 +198,12 @@ fn own_socket() -> Result<UnixStream, Error> {
     UnixStream::from_std(socket).map_err(Error::io(what))
 }
 
+/// PID 1's channel, which the next agent will have too. The halves that the socket splits into by itself would end it when
+/// they are dropped, and PID 1 takes its end for the order to stop.
+fn halves(socket: UnixStream) -> (ReadHalf<UnixStream>, WriteHalf<UnixStream>) {
+    tokio::io::split(socket)
+}
+
 /// Reads what PID 1 tells, line by line.
 async fn hear(read: impl AsyncRead + Unpin, heard: mpsc::Sender<Event>) {
     use tokio::io::AsyncReadExt as _;
@@ -221,3 +227,37 @@ async fn hear(read: impl AsyncRead + Unpin, heard: mpsc::Sender<Event>) {
 trait Bytes: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Bytes for T {}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, Read as _};
+    use std::os::unix::net::UnixStream as StdUnixStream;
+
+    use tokio::net::UnixStream;
+    use tokio::sync::mpsc;
+
+    use super::{halves, hear, picture};
+
+    #[test]
+    fn an_agent_that_gives_up_leaves_its_channel_to_the_next() {
+        let (mut of_pid_1, kept) = StdUnixStream::pair().unwrap();
+        let agents = kept.try_clone().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            agents.set_nonblocking(true).unwrap();
+            let (read, write) = halves(UnixStream::from_std(agents).unwrap());
+            let (heard, _events) = mpsc::channel(1);
+            let (_commands, wanted) = mpsc::channel(1);
+            tokio::spawn(hear(read, heard));
+            tokio::spawn(picture::command(write, wanted));
+            tokio::task::yield_now().await;
+        });
+        // With everything that was under way.
+        drop(runtime);
+        of_pid_1.set_nonblocking(true).unwrap();
+        let mut said = [0; 64];
+        let read = of_pid_1.read(&mut said).unwrap();
+        assert_eq!(said[..read], *b"{\"command\":\"status\"}\n");
+        assert_eq!(of_pid_1.read(&mut said).unwrap_err().kind(), ErrorKind::WouldBlock, "it was ended");
+    }
+}

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use berth_mux::control::{Event, ServiceState, ServiceStatus, StatusReply};
 use serde::Deserialize;
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::unix::OwnedWriteHalf;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
 /// Warnings that are kept for a host that comes later.
@@ -127,7 +126,7 @@ pub(super) fn event(line: &[u8]) -> Option<Event> {
 }
 
 /// Passes commands on to PID 1, of which the first is to say how things are.
-pub(super) async fn command(mut write: OwnedWriteHalf, mut wanted: mpsc::Receiver<String>) {
+pub(super) async fn command(mut write: impl AsyncWrite + Unpin, mut wanted: mpsc::Receiver<String>) {
     let mut line = "{\"command\":\"status\"}\n".to_owned();
     loop {
         if write.write_all(line.as_bytes()).await.is_err() {

@@ -61,8 +61,11 @@ def hit(engine, what):
 
 
 def published(engine):
-    """What running containers should be reached at."""
-    names = engine.said("ps", "-q").split()
+    """What running containers should be reached at, if anybody can be asked."""
+    listed = engine.docker("ps", "-q", check=False)
+    if listed.returncode:
+        return None
+    names = listed.stdout.decode().split()
     found = engine.said("inspect", "-f", "{{json .NetworkSettings.Ports}}", *names, check=False).splitlines() if names else []
     bindings = [binding for line in found for each in (json.loads(line) or {}).values() for binding in each or []]
     return sorted((binding["HostIp"], int(binding["HostPort"])) for binding in bindings)

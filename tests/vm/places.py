@@ -103,8 +103,8 @@ def users(edges):
     owner_of = pathlib.Path(f"/proc/{engine.supervisor()}").stat().st_uid
     if owner_of != NOBODY:
         fail(f"the user's engine is run by {owner_of}")
-    for each in [roots, engine]:
-        each.docker("run", "-d", "--name", "web", "-p", "127.0.0.1::80", "box", "httpd", "-f", "-p", "80", "-h", "/www")
+    for each, port in [(roots, free_port()), (engine, free_port(range(31000, 32000)))]:
+        each.docker("run", "-d", "--name", "web", "-p", f"127.0.0.1:{port}:80", "box", "httpd", "-f", "-p", "80", "-h", "/www")
     for each in [roots, engine]:
         until(lambda: reached(each.said("port", "web", "80")), LONG, "a port is not reached")
     # Containers of this host may be where every port is anybody's.

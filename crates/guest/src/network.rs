@@ -1,5 +1,7 @@
 //! The engine's own network namespace: loopback up, forwarding on, a firewall front end that works here.
 
+mod port_range;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -25,6 +27,7 @@ pub(crate) fn prepare() -> Result<Vec<String>, Error> {
     let mut warnings = Vec::new();
     // 1 is `lo` in every namespace.
     netlink::link_up(1, "bringing up the loopback interface")?;
+    port_range::choose();
     for (name, value) in SYSCTLS {
         // A kernel without IPv6 or without bridge filtering lacks some of these, and needs them not.
         let _ = fs::write(Path::new("/proc/sys").join(name), value);

@@ -144,6 +144,8 @@ class Ground:
             os.environ.pop(name, None)
 
     def __enter__(self):
+        # Who is told to end cleans up as well.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         return self
 
     def __exit__(self, kind, problem, trace):

@@ -9,6 +9,9 @@ use crate::{appliance, build, out, process, setup};
 
 const FOLDER: &str = "tests/bench";
 
+/// The benchmarks that show the page, in a browser or in the window. The others need neither.
+const PAGE: [&str; 2] = ["live", "transport"];
+
 /// The peer that is no crate and no npm package.
 const DOCKER_PY: &str = "docker==7.2.0";
 
@@ -29,16 +32,11 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<(), E
         return Err(Error::Usage { problem: format!("there is no benchmark `{wanted}`; there is: {}", names()) });
     };
 
-    use setup::Purpose::{Browser, BrowserTests, Build, Desktop, DesktopTests, Engine};
-    setup::ensure(workspace, &[Build, Browser, Engine, Desktop, BrowserTests, DesktopTests])?;
-    setup::tauri_driver(workspace)?;
-    build::node_modules(workspace, "ui")?;
-    build::ui(workspace)?;
-    // They drive the page with what the end-to-end tests drive it with.
-    for folder in [FOLDER, "tests/browser", "tests/desktop"] {
-        if workspace.path(folder).join("package.json").is_file() {
-            build::node_modules(workspace, folder)?;
-        }
+    use setup::Purpose::{Browser, Build, Engine};
+    setup::ensure(workspace, &[Build, Browser, Engine])?;
+    let shows = PAGE.contains(&wanted.as_str());
+    if shows {
+        page(workspace)?;
     }
     match wanted.as_str() {
         "engine" => engine_peers(workspace)?,
@@ -49,10 +47,13 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<(), E
         _ => {}
     }
     let appliance = appliance::ensure(workspace)?;
-    let [berth, guest] = build::COMMAND;
-    build::programs(workspace, Profile::Release, &[berth, guest, build::DESKTOP])?;
-    // The benchmarks look for the fake engine where the tests have it.
-    build::programs(workspace, Profile::Debug, &[build::TESTKIT])?;
+    let mut packages = build::COMMAND.to_vec();
+    if shows {
+        packages.push(build::DESKTOP);
+        // The benchmarks look for the fake engine where the tests have it.
+        build::programs(workspace, Profile::Debug, &[build::TESTKIT])?;
+    }
+    build::programs(workspace, Profile::Release, &packages)?;
     let mut command: Command = workspace.command("node");
     command.arg(script).args(rest);
     build::environment(&mut command, workspace, Profile::Release);
@@ -60,9 +61,26 @@ pub(crate) fn bench(workspace: &Workspace, arguments: &[String]) -> Result<(), E
     process::run(&mut command)
 }
 
-/// Builds the program that is our client, bollard and a raw read, and fetches docker-py. The program is a workspace of its
-/// own, so that bollard is in no lock file of ours.
+/// What the benchmarks of the page need.
+fn page(workspace: &Workspace) -> Result<(), Error> {
+    use setup::Purpose::{BrowserTests, Desktop, DesktopTests};
+    setup::ensure(workspace, &[Desktop, BrowserTests, DesktopTests])?;
+    setup::tauri_driver(workspace)?;
+    build::node_modules(workspace, "ui")?;
+    build::ui(workspace)?;
+    // They drive the page with what the end-to-end tests drive it with.
+    for folder in [FOLDER, "tests/browser", "tests/desktop"] {
+        if workspace.path(folder).join("package.json").is_file() {
+            build::node_modules(workspace, folder)?;
+        }
+    }
+    Ok(())
+}
+
+/// Builds the program that is our client, bollard and a raw read, and fetches dockerode and docker-py. The program is a
+/// workspace of its own, so that bollard is in no lock file of ours.
 fn engine_peers(workspace: &Workspace) -> Result<(), Error> {
+    build::node_modules(workspace, FOLDER)?;
     let target = bench_program(workspace, "tests/bench/engine")?;
     let python = target.join("python");
     if !python.join("bin/python").exists() {

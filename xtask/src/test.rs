@@ -253,10 +253,11 @@ impl Runner<'_> {
     }
 
     /// The engine in its machine: from its first start to what is left of it, its folders, its data's life, and what has
-    /// broken others' engines.
+    /// broken others' engines; then what clients do through the socket of either backend.
     fn vm(&mut self) -> Result<(), Error> {
-        self.need(&[Step::Appliance, Step::Programs])?;
-        let scripts = ["machine.sh", "shares.sh", "life.sh", "images.py", "edges.py"];
+        // A registry comes with the old engine.
+        self.need(&[Step::Appliance, Step::OldEngine, Step::Programs])?;
+        let scripts = ["machine.sh", "shares.sh", "life.sh", "images.py", "edges.py", "compose.py", "clients.py"];
         // All of them, even when the first finds something.
         let mut outcome = Ok(());
         for script in scripts {
@@ -271,8 +272,8 @@ impl Runner<'_> {
             if let Some(appliance) = &self.appliance {
                 let present = std::env::var_os("PATH").unwrap_or_default();
                 // Last, for beside the client may be programs of another system.
-                let folders = std::env::split_paths(&present).chain([appliance.join("root/usr/bin")]);
-                if let Ok(path) = std::env::join_paths(folders) {
+                let more = [appliance.join("root/usr/bin"), self.workspace.target("tools/bin")];
+                if let Ok(path) = std::env::join_paths(std::env::split_paths(&present).chain(more)) {
                     command.env("PATH", path);
                 }
             }

@@ -110,6 +110,8 @@ pub(crate) const PACKAGES: &[Package] = &[
     Package::new(EngineTests, ["apache2-utils", "httpd-tools", "apache"], Program("htpasswd")),
     Package::new(EngineTests, ["curl", "curl", "curl"], Program("curl")),
     Package::new(EngineTests, ["python3", "python3", "python"], Program("python3")),
+    // Debian has it apart, and without it a virtual environment of Python cannot be made.
+    Package::new(EngineTests, ["python3-venv", "python3", "python"], AnyPath(&["/usr/bin/python3"])),
     Package::new(EngineTests, ["procps", "procps-ng", "procps-ng"], Program("ps")),
     Package::new(EngineTests, ["openssl", "openssl", "openssl"], Program("openssl")),
     // The server is unpacked beside the old engine on Debian: installed, it would start.

@@ -6,12 +6,12 @@ use std::fs;
 const RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 /// A new number with each reading.
 const RANDOM: &str = "/proc/sys/kernel/random/uuid";
-/// The kernel's own range.
-const FIRST: u32 = 32768;
-const LAST: u32 = 60999;
-/// So many beginnings, so far apart, leave thousands of ports behind each.
-const BEGINNINGS: u32 = 320;
+/// Below what hosts give to their own connections (32768 and up), with thousands of ports behind the last beginning.
+const FIRST: u32 = 20_000;
+const BEGINNINGS: u32 = 125;
 const APART: u32 = 64;
+/// Connections out of the namespace keep the ports they had.
+const LAST: u32 = 60_999;
 
 /// Chooses a beginning. Without one, dockerd takes what is usual.
 pub(super) fn choose() {
@@ -32,9 +32,9 @@ mod tests {
 
     #[test]
     fn every_beginning_leaves_thousands_of_ports() {
-        assert_eq!(range("0000000a-f0cd-4c5e-9f0b-0123456789ab").as_deref(), Some("32768 60999"));
-        // 319 is the highest rest there is.
-        assert_eq!(range("000013f0-f0cd-4c5e-9f0b-0123456789ab").as_deref(), Some("53184 60999"));
+        assert_eq!(range("000000a0-f0cd-4c5e-9f0b-0123456789ab").as_deref(), Some("20640 60999"));
+        // 124 is the highest rest there is.
+        assert_eq!(range("000007c0-f0cd-4c5e-9f0b-0123456789ab").as_deref(), Some("27936 60999"));
         assert_ne!(range("1234567"), range("1234568"));
         for nonsense in ["", "123456", "random!"] {
             assert_eq!(range(nonsense), None);

@@ -164,8 +164,7 @@ impl<'a> Engine<'a> {
         upkeep: watch::Sender<Option<Upkeep>>,
     ) -> Self {
         let outside = given.settings.backend.features().network_from_outside;
-        let way_out =
-            outside.then(|| WayOut::find(&given.images.installed()?, given.identities.is_some())).flatten();
+        let way_out = outside.then(|| WayOut::find(&given.images.installed()?, given.identities.is_some())).flatten();
         let idle = Idle::new(given.activity.clone(), given.idle_after);
         Self { paths, journal, gate, given, stopping, way_out, upkeep, relaunches: VecDeque::new(), idle }
     }

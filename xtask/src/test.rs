@@ -371,7 +371,7 @@ mod tests {
 
     #[test]
     fn a_missing_folder_is_an_error_and_not_a_pass() {
-        let workspace = Workspace::at(std::path::Path::new("/nonexistent"));
+        let workspace = Workspace::at(Path::new("/nonexistent"));
         let groups = [Group::Browser];
         let mut runner = Runner {
             workspace: &workspace,
@@ -385,7 +385,7 @@ mod tests {
 
     #[test]
     fn a_failed_step_is_not_tried_again() {
-        let workspace = Workspace::at(std::path::Path::new("/nonexistent"));
+        let workspace = Workspace::at(Path::new("/nonexistent"));
         let steps = BTreeMap::from([(Step::UiBuild, false)]);
         let mut runner = Runner { workspace: &workspace, groups: &[], steps, appliance: None, old_dockerd: None };
         assert!(matches!(runner.need(&[Step::UiBuild]), Err(Error::Prerequisite { .. })));

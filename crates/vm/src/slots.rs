@@ -132,7 +132,7 @@ impl Slots {
             }
             Ok(appliance) => Ok(self.between(appliance)),
             Err(Unusable { why, fix }) => {
-                let Some(kept) = self.kept(None).find(|kept| intact_or_said(kept)) else {
+                let Some(kept) = self.kept(None).find(intact_or_said) else {
                     return Err(Unusable { why, fix });
                 };
                 let warning = format!(
@@ -162,7 +162,7 @@ impl Slots {
                 }
             }
         }
-        let Some(kept) = self.kept(Some(new.id())).find(|kept| intact_or_said(kept)) else { return Choice::plain(new) };
+        let Some(kept) = self.kept(Some(new.id())).find(intact_or_said) else { return Choice::plain(new) };
         let (name, old) = (new.id().short(), kept.id().short());
         let warning = match (self.record.refusal(new.id()), unwritten) {
             (_, Some(error)) => format!(

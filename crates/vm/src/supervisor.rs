@@ -123,7 +123,7 @@ async fn prepare_and_run(
         Some(identities) => {
             notes = rootless::probe(paths, &identities).await.map_err(|error| unprepared(&error))?;
             let taken = Delegated::take(paths);
-            notes.extend(rootless::limits(taken.as_ref().map_err(|why| *why)));
+            notes.extend(rootless::limits(taken.as_ref()));
             delegated = taken.ok();
             Some(match &delegated {
                 Some(cgroup) => identities.with_cgroup(cgroup.engine()),

@@ -42,7 +42,7 @@ fn note_version(disk: &Path, present: &str) -> Option<String> {
 fn read(file: &Path) -> io::Result<String> {
     let mut text = String::new();
     File::open(file)?.take(LIMIT).read_to_string(&mut text)?;
-    Ok(text.trim().chars().filter(|character| character.is_ascii_graphic()).collect())
+    Ok(text.trim().chars().filter(char::is_ascii_graphic).collect())
 }
 
 /// Whole or not at all, whenever the machine ends.

@@ -150,7 +150,7 @@ fn a_supervisor_that_is_killed_has_counted_its_try() {
     for _ in 0..TRIES {
         assert!(ground.slots(Ok(new.clone())).choose().unwrap().trial);
     }
-    let choice = ground.slots(Ok(new.clone())).choose().unwrap();
+    let choice = ground.slots(Ok(new)).choose().unwrap();
     assert!(booted(&choice, &old) && warning(&choice).contains("killed"), "{choice:?}");
 }
 

@@ -47,8 +47,8 @@ enum Note {
     Checked(bool),
     /// The way out exists, or why it does not.
     Network(Option<String>),
-    /// What came of keeping the image that works.
-    Kept(Result<(), String>),
+    /// The image that works is kept, or why it is not.
+    Kept(Option<String>),
 }
 
 /// What an engine is run with.
@@ -489,8 +489,8 @@ impl<'a> Engine<'a> {
                 life.misses = 0;
                 self.image_works(life);
             }
-            Note::Kept(Ok(())) => self.image_kept(),
-            Note::Kept(Err(why)) => drop(life.conditions.insert(Condition::ImageCopy, why)),
+            Note::Kept(None) => self.image_kept(),
+            Note::Kept(Some(why)) => drop(life.conditions.insert(Condition::ImageCopy, why)),
             Note::Checked(true) => {
                 life.misses = 0;
                 life.answers = true;

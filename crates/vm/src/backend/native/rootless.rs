@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::program;
 use crate::error::Error;
 use crate::paths::EnginePaths;
-pub(crate) use cgroup::Delegated;
+pub(crate) use cgroup::{Delegated, NotDelegated};
 pub(crate) use identities::Identities;
 use identities::System;
 pub use missing::Missing;
@@ -78,7 +78,7 @@ pub(crate) async fn probe(paths: &EnginePaths, identities: &Identities) -> Resul
 }
 
 /// Which limits do not hold, and why.
-pub(crate) fn limits(taken: Result<&Delegated, &str>) -> Option<String> {
+pub(crate) fn limits(taken: Result<&Delegated, &NotDelegated>) -> Option<String> {
     match taken.map(Delegated::missing) {
         Ok(missing) if missing.is_empty() => None,
         Ok(missing) => {

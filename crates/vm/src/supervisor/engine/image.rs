@@ -65,14 +65,14 @@ impl Keeping {
     }
 }
 
-/// Nothing when it was to leave off.
-fn keep(images: &Images, appliance: &Appliance, cancel: &Cancel) -> Option<Result<(), String>> {
+/// Keeps a copy, or says why there is none; nothing when it was to leave off.
+fn keep(images: &Images, appliance: &Appliance, cancel: &Cancel) -> Option<Option<String>> {
     let folder = {
         let mut slots = images.take();
         let folder = slots.folder().to_path_buf();
         if let Err(error) = slots.proven(appliance.id()) {
             let at = folder.display();
-            return Some(Err(format!(
+            return Some(Some(format!(
                 "it cannot be written down which system image works ({error}), so an update of it could not be rolled back; \
                  make {at} writable, or room there, and start the engine again"
             )));
@@ -80,9 +80,9 @@ fn keep(images: &Images, appliance: &Appliance, cancel: &Cancel) -> Option<Resul
         folder
     };
     match keep_copy(&folder, appliance, cancel) {
-        Ok(()) => Some(Ok(())),
+        Ok(()) => Some(None),
         Err(KeepError::Cancelled) => None,
-        Err(error) => Some(Err(format!(
+        Err(error) => Some(Some(format!(
             "no copy of the system image is kept, so an update of it could not be rolled back: {error}; it is tried again at \
              the next start"
         ))),

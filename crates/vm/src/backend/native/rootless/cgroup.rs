@@ -25,23 +25,36 @@ pub(crate) struct Delegated {
     engine: PathBuf,
 }
 
+/// Why there is no cgroup for the engine.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+pub(crate) enum NotDelegated {
+    #[error("this system has the first version of cgroups, which only root may use")]
+    FirstVersion,
+    #[error(
+        "the system did not leave the cgroup of this session to its user; stop it and start it with \
+         `systemd-run --user --scope -p Delegate=yes berth engine start`"
+    )]
+    Withheld,
+    #[error("its cgroup cannot be divided (see the log)")]
+    Undivided,
+}
+
 impl Delegated {
     /// Takes the cgroup this process is in, or says why it cannot be had.
-    pub(crate) fn take(paths: &EnginePaths) -> Result<Self, &'static str> {
+    pub(crate) fn take(paths: &EnginePaths) -> Result<Self, NotDelegated> {
         if kind(Path::new(MOUNT)) != Some(CGROUP2) {
-            return Err("this system has the first version of cgroups, which only root may use");
+            return Err(NotDelegated::FirstVersion);
         }
-        let undelegated = "the system did not leave the cgroup of this session to its user; stop it and start it with \
-                           `systemd-run --user --scope -p Delegate=yes berth engine start`";
         let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let whole = place(&text, &paths.cgroup()).map(|path| Path::new(MOUNT).join(path)).ok_or(undelegated)?;
+        let whole =
+            place(&text, &paths.cgroup()).map(|path| Path::new(MOUNT).join(path)).ok_or(NotDelegated::Withheld)?;
         let delegated = Self::below(whole, &paths.cgroup());
         if !delegated.is_ours(Path::new("/run/systemd/system").exists()) {
-            return Err(undelegated);
+            return Err(NotDelegated::Withheld);
         }
         delegated.divide().map_err(|error| {
             tracing::warn!(%error, whole = %delegated.whole.display(), "the cgroup cannot be divided");
-            "its cgroup cannot be divided (see the log)"
+            NotDelegated::Undivided
         })?;
         Ok(delegated)
     }

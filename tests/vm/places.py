@@ -1,8 +1,10 @@
 """Whose engine it is, and where: two supervisors, strange paths, a disk that cannot be written, two users at once."""
 
+import errno
 import os
 import pathlib
 import shutil
+import socket
 import subprocess
 
 from doors import free_port
@@ -113,13 +115,37 @@ def users(edges):
         said = engine.docker("run", "--rm", "-p", f"127.0.0.1:{low}:80", "box", "true", check=False)
         if not said.returncode or b"may not be opened by this user" not in said.stderr:
             fail(f"a port that is root's: {said}")
-    words = engine.run("status", as_data=roots.data, check=False)
-    edges.ground.say(f"   the user asks for root's: {(words.stdout + words.stderr).strip().splitlines()[-1]}")
-    if engine.run("stop", as_data=roots.data, check=False).returncode == 0 or not roots.is_ready():
+    # What a user is told of an engine that is root's is another matter; it must go on, and stay closed.
+    supervisor = roots.supervisor()
+    engine.run("stop", as_data=roots.data, check=False)
+    for name in ["docker.sock", "watch.sock", "control.sock", "agent.sock"]:
+        if (code := as_nobody(lambda: reach(roots.address.with_name(name)))) != errno.EACCES:
+            fail(f"a user reaches root's {name}: {code}")
+    if not roots.is_ready() or roots.supervisor() != supervisor:
         fail("a user stops root's engine")
     for each in [roots, engine]:
         each.docker("rm", "-f", "web")
         edges.over(each)
+
+
+def as_nobody(do):
+    """Does it as a user without rights, and returns what that came to."""
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+            code = do()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def reach(path):
+    with socket.socket(socket.AF_UNIX) as connection:
+        return connection.connect_ex(str(path))
 
 
 class Users(Engine):

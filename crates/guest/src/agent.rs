@@ -233,6 +233,7 @@ mod tests {
     use std::io::{ErrorKind, Read as _};
     use std::os::unix::net::UnixStream as StdUnixStream;
 
+    use tokio::io::AsyncReadExt as _;
     use tokio::net::UnixStream;
     use tokio::sync::mpsc;
 
@@ -242,22 +243,22 @@ mod tests {
     fn an_agent_that_gives_up_leaves_its_channel_to_the_next() {
         let (mut of_pid_1, kept) = StdUnixStream::pair().unwrap();
         let agents = kept.try_clone().unwrap();
+        agents.set_nonblocking(true).unwrap();
+        of_pid_1.set_nonblocking(true).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut said = [0; 21];
         runtime.block_on(async {
-            agents.set_nonblocking(true).unwrap();
             let (read, write) = halves(UnixStream::from_std(agents).unwrap());
             let (heard, _events) = mpsc::channel(1);
             let (_commands, wanted) = mpsc::channel(1);
             tokio::spawn(hear(read, heard));
             tokio::spawn(picture::command(write, wanted));
-            tokio::task::yield_now().await;
+            let mut listening = UnixStream::from_std(of_pid_1.try_clone().unwrap()).unwrap();
+            listening.read_exact(&mut said).await.unwrap();
         });
+        assert_eq!(said, *b"{\"command\":\"status\"}\n");
         // With everything that was under way.
         drop(runtime);
-        of_pid_1.set_nonblocking(true).unwrap();
-        let mut said = [0; 64];
-        let read = of_pid_1.read(&mut said).unwrap();
-        assert_eq!(said[..read], *b"{\"command\":\"status\"}\n");
         assert_eq!(of_pid_1.read(&mut said).unwrap_err().kind(), ErrorKind::WouldBlock, "it was ended");
     }
 }

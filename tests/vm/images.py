@@ -25,20 +25,20 @@ class Offers:
         self.folder, self.good = folder, pathlib.Path(good).resolve()
         self.manifest = json.loads((self.good / "manifest.json").read_text())
 
-    def make(self, name, files=(), **changes):
+    def make(self, name, contents=(), **changes):
         """The same files, but for these, and the same manifest, but for that; installed as an update would be."""
         folder = self.folder / name
         folder.mkdir()
         (folder / "root").symlink_to((self.good / "root").resolve())
         for present in self.manifest["files"]:
             real = (self.good / present).resolve()
-            if present not in dict(files):
+            if present not in dict(contents):
                 try:
                     (folder / present).hardlink_to(real)
                 except OSError:
                     # On another file system.
                     (folder / present).symlink_to(real)
-        for changed, content in dict(files).items():
+        for changed, content in dict(contents).items():
             (folder / changed).write_bytes(content)
         (folder / "manifest.json").write_text(json.dumps({**self.manifest, "recipe": name, **changes}))
         return folder

@@ -5,6 +5,7 @@ mod app;
 mod arguments;
 mod clock;
 mod commands;
+mod docker_context;
 mod engines;
 mod error;
 mod log;
@@ -20,10 +21,12 @@ mod world;
 
 pub use app::{App, Config, Ctx, EngineChoice, StartError};
 pub use arguments::Arguments;
+pub use docker_context::{ContextNotes, EngineContext, leave_context, start_engine, stop_engine};
 pub use error::{AppError, full_text};
 pub use log::start_log;
 pub use router::REQUEST_LIMIT;
 pub use world::World;
 
 pub use berth_engine::Endpoint;
+pub use berth_engine::context::ContextWriteError;
 pub use berth_wire as wire;

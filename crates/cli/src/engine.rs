@@ -11,6 +11,8 @@ use berth_vm::{
 };
 use clap::{Args, Subcommand};
 
+use crate::context;
+
 /// `berth engine status` of an engine that is stopped.
 const STOPPED: u8 = 3;
 
@@ -26,8 +28,11 @@ pub(crate) enum Engine {
         /// Try a new system image again that was rolled back. The engine must be stopped.
         #[arg(long)]
         retry_image: bool,
+        /// Have the `docker` command use this engine until it is stopped, through a context.
+        #[arg(long)]
+        use_context: bool,
     },
-    /// Stop the engine and every container in it.
+    /// Stop the engine and every container in it. `docker` uses what it used before `--use-context` again.
     Stop(Which),
     /// Show whether it runs. Exit code 0: it answers, or would when it is asked; 3: it is stopped; 1: anything else.
     Status {
@@ -134,7 +139,7 @@ impl How {
 }
 
 impl Which {
-    fn paths(self) -> Result<EnginePaths, Error> {
+    pub(crate) fn paths(self) -> Result<EnginePaths, Error> {
         EnginePaths::new(self.data)
     }
 }
@@ -153,7 +158,7 @@ pub(crate) fn run(command: Engine) -> ExitCode {
 
 async fn act(command: Engine) -> Result<ExitCode, LifeError> {
     match command {
-        Engine::Start { which, how, retry_image } => {
+        Engine::Start { which, how, retry_image, use_context } => {
             let paths = which.paths()?;
             if retry_image {
                 berth_vm::retry_image(&paths)?;
@@ -161,8 +166,8 @@ async fn act(command: Engine) -> Result<ExitCode, LifeError> {
             let ran = berth_vm::status(&paths).await.is_usable();
             let before = EngineSettings::load(&paths)?;
             let settings = EngineSettings::change(&paths, how.change()?)?;
-            match berth_vm::start(&paths).await {
-                Ok(status) => {
+            match berth_app::start_engine(&paths, use_context).await {
+                Ok((status, notes)) => {
                     // One that ran already has not seen the new size yet; a disk that has it stays as it is.
                     if let (Some(disk), true) = (how.disk, status.features.machine) {
                         ControlClient::connect(&paths).await?.grow(disk).await?;
@@ -172,6 +177,7 @@ async fn act(command: Engine) -> Result<ExitCode, LifeError> {
                     if ran && settings != (EngineSettings { disk_gib: settings.disk_gib, ..before }) {
                         print("note      it ran already: what was changed holds from its next start on\n");
                     }
+                    print(&context::told(&notes));
                 }
                 Err(Error::Failed(_)) => {
                     let _ = std::io::stderr().write_all(describe(&berth_vm::status(&paths).await).as_bytes());
@@ -182,8 +188,9 @@ async fn act(command: Engine) -> Result<ExitCode, LifeError> {
             Ok(ExitCode::SUCCESS)
         }
         Engine::Stop(which) => {
-            let status = berth_vm::stop(&which.paths()?).await?;
+            let (status, notes) = berth_app::stop_engine(&which.paths()?).await?;
             print(&describe(&status));
+            print(&context::told(&notes));
             Ok(ExitCode::SUCCESS)
         }
         Engine::Status { which, json } => {
@@ -217,9 +224,14 @@ async fn act(command: Engine) -> Result<ExitCode, LifeError> {
         Engine::Backup(options) => life::backup(options).await,
         Engine::Restore(options) => life::restore(options).await,
         Engine::Run { which, detached } => {
-            let status = berth_vm::run(which.paths()?, RunOptions { detached }).await?;
+            let paths = which.paths()?;
+            let status = berth_vm::run(paths.clone(), RunOptions { detached }).await?;
+            // For one that was started by `start`, whoever stops it does this.
             if !detached {
                 print(&describe(&status));
+                if status.state == State::Stopped {
+                    print(&context::told(&berth_app::leave_context(&paths).await));
+                }
             }
             Ok(if status.state == State::Failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
         }
@@ -291,7 +303,7 @@ fn short(id: &str) -> &str {
 }
 
 /// A closed pipe is the reader's wish, not an error.
-fn print(text: &str) {
+pub(crate) fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 

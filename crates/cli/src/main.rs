@@ -1,5 +1,6 @@
 //! The `berth` command.
 
+mod context;
 mod engine;
 mod serve;
 
@@ -22,6 +23,9 @@ enum Command {
     /// The engine Berth brings: start, stop, status, socket.
     #[command(subcommand)]
     Engine(engine::Engine),
+    /// The context of the `docker` command that leads to that engine.
+    #[command(subcommand)]
+    Context(context::Context),
     /// Shows Berth in a browser, on this machine alone.
     Serve(serve::Serve),
 }
@@ -31,6 +35,7 @@ fn main() -> ExitCode {
     berth_app::start_log();
     match arguments.command {
         Command::Engine(command) => engine::run(command),
+        Command::Context(command) => context::run(command),
         Command::Serve(command) => serve::run(command),
     }
 }

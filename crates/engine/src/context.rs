@@ -1,9 +1,10 @@
 //! The contexts of the `docker` command: the engines that a person already uses.
 //!
-//! Read from its folder, `~/.docker` or `DOCKER_CONFIG`, and never written. A broken file is a [`ContextProblem`] beside
-//! the contexts that are well.
+//! Read from its folder, `~/.docker` or `DOCKER_CONFIG`. A broken file is a [`ContextProblem`] beside the contexts that
+//! are well. Only an [`OwnContext`] is written, and which one is current.
 
 mod environment;
+mod own;
 mod read;
 mod watch;
 
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::{
     environment::DockerEnvironment,
+    own::{ContextWriteError, MadeCurrent, OwnContext, OwnState, Restored, Written},
     watch::{ContextWatch, watch_contexts},
 };
 use crate::{Endpoint, InvalidEndpoint};

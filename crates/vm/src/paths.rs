@@ -55,6 +55,12 @@ impl EnginePaths {
         Ok(paths)
     }
 
+    /// Tells this engine from those of other data folders: eight hexadecimal digits, the same as long as the folder is.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.hash
+    }
+
     /// The folder that survives: images, containers, volumes, logs.
     #[must_use]
     pub fn data(&self) -> &Path {

@@ -17,7 +17,7 @@ use crate::shell_quote::quote;
 /// Starts the bundled engine unless it runs.
 pub(crate) fn start_bundled(app: &Arc<App>, engine: &Arc<Engine>) -> Result<OperationStarted, AppError> {
     change(app, engine, OperationKind::EngineStart, "start", |paths| async move {
-        berth_vm::start(&paths).await?;
+        crate::start_engine(&paths, false).await?;
         Ok(())
     })
 }
@@ -25,7 +25,7 @@ pub(crate) fn start_bundled(app: &Arc<App>, engine: &Arc<Engine>) -> Result<Oper
 /// Stops the bundled engine and every container in it.
 pub(crate) fn stop_bundled(app: &Arc<App>, engine: &Arc<Engine>) -> Result<OperationStarted, AppError> {
     change(app, engine, OperationKind::EngineStop, "stop", |paths| async move {
-        berth_vm::stop(&paths).await?;
+        crate::stop_engine(&paths).await?;
         Ok(())
     })
 }

@@ -65,7 +65,8 @@ pub(super) async fn reset(options: Reset) -> Result<ExitCode, LifeError> {
         return Ok(ExitCode::FAILURE);
     }
     if options.stop && paths.data().exists() {
-        berth_vm::stop(&paths).await?;
+        let (_, notes) = berth_app::stop_engine(&paths).await?;
+        print(&crate::context::told(&notes));
     }
     let report = tokio::task::spawn_blocking(move || berth_vm::reset(&paths, scope)).await.map_err(ended)??;
     for (name, bytes) in &report.removed {

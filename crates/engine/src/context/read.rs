@@ -19,8 +19,8 @@ use crate::{Endpoint, InvalidEndpoint, TlsMaterial, Verification};
 pub(super) const CONTEXTS: usize = 1000;
 
 /// `config.json` holds a line for every registry somebody logged in to.
-const CONFIG_LIMIT: u64 = 4 * 1024 * 1024;
-const META_LIMIT: u64 = 256 * 1024;
+pub(super) const CONFIG_LIMIT: u64 = 4 * 1024 * 1024;
+pub(super) const META_LIMIT: u64 = 256 * 1024;
 
 /// Longest name and longest description kept, in characters.
 const NAME_LIMIT: usize = 256;
@@ -202,12 +202,12 @@ fn endpoint(host: &str, skip_tls_verify: bool, certificates: &Path) -> Result<En
     }
 }
 
-fn digest(name: &str) -> String {
+pub(super) fn digest(name: &str) -> String {
     Sha256::digest(name).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What `docker context create` takes; it also keeps every name safe to show and to put into a path.
-fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '+' | '-');
     name != DEFAULT
         && (2..=NAME_LIMIT).contains(&name.len())
@@ -215,11 +215,11 @@ fn is_name(name: &str) -> bool {
         && name.chars().all(plain)
 }
 
-fn shown(name: &str) -> String {
+pub(super) fn shown(name: &str) -> String {
     name.chars().take(64).flat_map(char::escape_debug).collect()
 }
 
-fn parse<'a, T: Deserialize<'a>>(path: &Path, bytes: &'a [u8]) -> Result<T, ContextProblem> {
+pub(super) fn parse<'a, T: Deserialize<'a>>(path: &Path, bytes: &'a [u8]) -> Result<T, ContextProblem> {
     serde_json::from_slice(bytes).map_err(|error| {
         // serde's own text may quote the file, which can hold passwords of registries.
         let reason = match error.classify() {
@@ -232,7 +232,7 @@ fn parse<'a, T: Deserialize<'a>>(path: &Path, bytes: &'a [u8]) -> Result<T, Cont
 }
 
 /// A whole file of limited size; `None` when there is none.
-fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, ContextProblem> {
+pub(super) fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, ContextProblem> {
     let unreadable =
         |error: std::io::Error| ContextProblem::Unreadable { path: path.to_owned(), reason: error.to_string() };
     // Opening a pipe would wait for its other end, and a device may never end.

@@ -50,7 +50,7 @@ pub(crate) enum Engine {
     Socket(Which),
     /// Forget what can be made again, or everything. The engine must be stopped.
     Reset(life::Reset),
-    /// Write the data of a stopped engine (one in a machine) into one file.
+    /// Write the data of a stopped engine into one file.
     Backup(life::Backup),
     /// Bring back the data that `backup` wrote.
     Restore(life::Restore),

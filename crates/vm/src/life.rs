@@ -3,10 +3,14 @@
 mod archive;
 mod backup;
 mod error;
+mod native;
 mod reset;
 mod restore;
+mod swap;
+mod tree;
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +22,9 @@ pub use backup::{BackupReport, backup};
 pub use error::LifeError;
 pub use reset::{ResetReport, ResetScope, reset};
 pub use restore::{RestoreReport, restore};
+pub(crate) use swap::finish as finish_restore;
+
+use reset::refuse_mounts;
 
 /// Lets one thread tell another to leave off.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +59,7 @@ fn take(paths: &EnginePaths) -> Result<EngineLock, LifeError> {
     if guest_lives(paths) {
         return Err(LifeError::Running { data: paths.data().to_path_buf(), pid: None });
     }
+    finish_restore(paths)?;
     Ok(lock)
 }
 
@@ -76,6 +84,23 @@ fn is_ours(paths: &EnginePaths) -> bool {
 
 fn sync_folder(path: &Path) -> Result<(), LifeError> {
     fs::File::open(path).and_then(|folder| folder.sync_all()).map_err(LifeError::file("write out", path))
+}
+
+fn remove(path: &Path) -> Result<(), LifeError> {
+    let is_folder = fs::symlink_metadata(path).map_err(LifeError::file("look at", path))?.is_dir();
+    // Neither follows a link inside.
+    let removed = if is_folder { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    removed.map_err(LifeError::file("remove", path))
+}
+
+/// Whether it is there, and is no link.
+fn refuse_link(path: &Path) -> Result<bool, LifeError> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_symlink() => Err(LifeError::LeadsElsewhere(path.to_path_buf())),
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(LifeError::file("look at", path)(error)),
+    }
 }
 
 /// A path with something after its name.

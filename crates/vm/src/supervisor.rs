@@ -50,6 +50,9 @@ pub async fn run(paths: EnginePaths, options: RunOptions) -> Result<Status, Erro
     paths.create_data()?;
     let lock = EngineLock::take(&paths)?;
     crate::life::refuse_half_reset(&paths)?;
+    if crate::life::finish_restore(&paths)? {
+        tracing::info!("a restore that was cut off was finished");
+    }
     let open_files = OpenFiles::raise();
     paths.create_runtime()?;
     // From the first moment a request waits for the engine instead of failing.

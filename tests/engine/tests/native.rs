@@ -1,4 +1,4 @@
-//! The bundled engine as a whole: its ports, its way out, its crashes, Docker's context for it, and that nothing
+//! The bundled engine as a whole: its ports, its way out, its crashes, its data, Docker's context for it, and that nothing
 //! of it is left.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -26,6 +26,11 @@ fn run(script: &str, arguments: &[&str]) {
 #[test]
 fn the_engine_starts_serves_crashes_recovers_and_leaves_nothing() {
     run("native.sh", &["2"]);
+}
+
+#[test]
+fn its_data_is_kept_and_comes_back_as_it_was() {
+    run("data.sh", &[]);
 }
 
 #[test]

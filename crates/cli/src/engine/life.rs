@@ -94,8 +94,11 @@ pub(super) async fn restore(options: Restore) -> Result<ExitCode, LifeError> {
     let data = paths.data().display().to_string();
     let work = move || berth_vm::restore(&paths, &file, force, &cancel, progress("restore"));
     let report = tokio::task::spawn_blocking(work).await.map_err(ended)??;
-    let gib = report.disk_bytes.div_ceil(1 << 30);
-    print(&format!("restored  {data} ({} bytes on a disk of {gib} GiB)\n", report.written_bytes));
+    let what = match report.disk_bytes {
+        Some(disk) => format!("{} bytes on a disk of {} GiB", report.written_bytes, disk.div_ceil(1 << 30)),
+        None => format!("{} bytes in {} files and folders", report.written_bytes, report.entries),
+    };
+    print(&format!("restored  {data} ({what})\n"));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,10 +1,12 @@
-//! The file that holds a data disk: a head that says what it is, the disk's used parts, packed, and a digest of it all.
+//! The file that holds a data disk, or the native engine's files: a head that says what it is, the used parts of the disk or
+//! of the files' stream, packed, and a digest of it all.
 //!
 //! `BERTHBAK`, the length of the manifest (u32), the manifest (JSON), then parts: offset on the disk (u64), bytes there
 //! (u32), bytes in the file (u32), zlib data. A part of no bytes ends them; SHA-256 of all before it follows. Numbers are
 //! little-endian.
 
 use std::io::{self, Read, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use flate2::Compression;
 use flate2::read::ZlibDecoder;
@@ -12,12 +14,17 @@ use flate2::write::ZlibEncoder;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::paths::EnginePaths;
 use crate::status::Versions;
+use crate::supervisor::read_state;
 
 const MAGIC: &[u8; 8] = b"BERTHBAK";
-pub(super) const FORMAT: u32 = 1;
+/// What a backup is of.
+pub(super) const MACHINE: &str = "qemu";
+pub(super) const NATIVE: &str = "native";
+const FORMAT: u32 = 1;
 /// The format of what is on the disk, of which `berth-guest` keeps its own record there.
-pub(super) const DATA_FORMAT: u32 = 1;
+const DATA_FORMAT: u32 = 1;
 /// Bytes of the disk in one part.
 pub(super) const PART: usize = 1 << 20;
 /// What zlib can add to bytes that cannot be packed, and more.
@@ -33,7 +40,7 @@ pub(super) struct BackupManifest {
     pub(super) format: u32,
     pub(super) backend: String,
     pub(super) data_format: u32,
-    /// The disk's size.
+    /// The disk's size, or how long the files' stream is.
     pub(super) disk_bytes: u64,
     /// At most so much of it is in the file.
     pub(super) used_bytes: u64,
@@ -44,6 +51,22 @@ pub(super) struct BackupManifest {
     pub(super) berth: String,
     /// When, in seconds since 1970.
     pub(super) created: u64,
+}
+
+impl BackupManifest {
+    /// Of an engine's data as it is now.
+    pub(super) fn new(paths: &EnginePaths, backend: &str, disk_bytes: u64, used_bytes: u64) -> Self {
+        Self {
+            format: FORMAT,
+            backend: backend.to_owned(),
+            data_format: DATA_FORMAT,
+            disk_bytes,
+            used_bytes,
+            versions: read_state(paths).unwrap_or_default().versions,
+            berth: env!("CARGO_PKG_VERSION").to_owned(),
+            created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        }
+    }
 }
 
 /// Why a backup could not be read.
@@ -216,11 +239,11 @@ fn manifest(text: &[u8]) -> Result<BackupManifest, ReadProblem> {
         let data = manifest.data_format;
         return Err(ReadProblem::Newer(format!("data of format {data}, this version knows {DATA_FORMAT}")));
     }
-    if manifest.backend != "qemu" {
+    if ![MACHINE, NATIVE].contains(&manifest.backend.as_str()) {
         return Err(ReadProblem::Newer("data of another kind of engine".to_owned()));
     }
     if manifest.disk_bytes > DISK_LIMIT || manifest.used_bytes > manifest.disk_bytes {
-        return Err(ReadProblem::Damaged("it tells of a disk that cannot be".to_owned()));
+        return Err(ReadProblem::Damaged("it tells of sizes that cannot be".to_owned()));
     }
     Ok(manifest)
 }

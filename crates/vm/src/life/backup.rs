@@ -1,28 +1,26 @@
-//! A machine's data disk into one file.
+//! An engine's data into one file: the files of the native one, or a machine's data disk.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, Flock, FlockArg, OFlag, RenameFlags, renameat2};
 use nix::unistd::{Whence, lseek};
 
-use super::archive::{BackupManifest, BackupWriter, DATA_FORMAT, FORMAT, PART};
+use super::archive::{BackupManifest, BackupWriter, MACHINE, PART};
 use super::error::LifeError;
-use super::{Cancel, beside, is_ours, sync_folder, take};
+use super::{Cancel, beside, is_ours, native, sync_folder, take};
 use crate::backend::disk_in_use;
 use crate::paths::EnginePaths;
-use crate::supervisor::read_state;
 
 /// What was kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackupReport {
-    /// The disk's size.
+    /// The disk's size; for files, what they are together.
     pub disk_bytes: u64,
-    /// The bytes on it that were kept; what is all zero was not.
+    /// The bytes that were kept; what is all zero on a disk was not.
     pub kept_bytes: u64,
     /// The file's size.
     pub file_bytes: u64,
@@ -34,7 +32,7 @@ pub struct BackupReport {
 ///
 /// # Errors
 ///
-/// The engine runs or has no machine, the file exists (unless `force`), there is no room, or `cancel` said so.
+/// The engine runs, the file exists (unless `force`), there is no room, or `cancel` said so.
 pub fn backup(
     paths: &EnginePaths,
     to: &Path,
@@ -47,32 +45,15 @@ pub fn backup(
     }
     let _lock = take(paths)?;
     super::refuse_half_reset(paths)?;
-    let disk = open_disk(paths)?;
     let to = std::path::absolute(to).map_err(LifeError::file("find", to))?;
-    if !force && fs::symlink_metadata(&to).is_ok() {
-        return Err(LifeError::Exists(to));
-    }
+    let target = Target { to: &to, force };
+    target.refuse_existing()?;
+    let Some(disk) = open_disk(paths)? else { return native::backup(paths, target, cancel, progress) };
     let metadata = disk.metadata().map_err(LifeError::file("look at", &paths.data_disk()))?;
     let extents = extents(&disk, metadata.len()).map_err(LifeError::file("read", &paths.data_disk()))?;
     let used = extents.iter().map(|(from, until)| until - from).sum();
-    let manifest = BackupManifest {
-        format: FORMAT,
-        backend: "qemu".to_owned(),
-        data_format: DATA_FORMAT,
-        disk_bytes: metadata.len(),
-        used_bytes: used,
-        versions: read_state(paths).unwrap_or_default().versions,
-        berth: env!("CARGO_PKG_VERSION").to_owned(),
-        created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-    };
-    let partial = Partial::open(beside(&to, ".partial"))?;
-    let folder = to.parent().unwrap_or(Path::new("/"));
-    // What is packed is rarely more than it was; how much less it is, nobody knows before.
-    let needed = used.min(metadata.blocks().saturating_mul(512));
-    let free = free_bytes(folder)?;
-    if free < needed {
-        return Err(LifeError::NoRoom { folder: folder.to_path_buf(), free, needed });
-    }
+    let manifest = BackupManifest::new(paths, MACHINE, metadata.len(), used);
+    let partial = target.open(used.min(metadata.blocks().saturating_mul(512)))?;
     let written = |error| LifeError::file("write", &partial.path)(error);
     let mut writer = BackupWriter::new(BufWriter::new(&*partial.file), &manifest).map_err(written)?;
     let (mut done, mut kept) = (0, 0);
@@ -96,32 +77,65 @@ pub fn backup(
     let (mut buffered, file_bytes) = writer.finish().map_err(written)?;
     buffered.flush().map_err(written)?;
     drop(buffered);
-    partial.file.sync_all().map_err(written)?;
-    cancel.check()?;
-    partial.become_whole(&to, force)?;
-    sync_folder(folder)?;
+    target.finish(partial, cancel)?;
     Ok(BackupReport { disk_bytes: metadata.len(), kept_bytes: kept, file_bytes })
 }
 
-/// The disk, of an engine that has one and nobody who uses it.
-fn open_disk(paths: &EnginePaths) -> Result<File, LifeError> {
+/// The file that a backup becomes.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a> {
+    to: &'a Path,
+    force: bool,
+}
+
+impl Target<'_> {
+    fn refuse_existing(self) -> Result<(), LifeError> {
+        let exists = !self.force && fs::symlink_metadata(self.to).is_ok();
+        if exists { Err(LifeError::Exists(self.to.to_path_buf())) } else { Ok(()) }
+    }
+
+    /// What is written meanwhile, if there is room. What is packed is rarely more than it was; how much less it is,
+    /// nobody knows before.
+    pub(super) fn open(self, needed: u64) -> Result<Partial, LifeError> {
+        let partial = Partial::open(beside(self.to, ".partial"))?;
+        let folder = self.folder();
+        let free = free_bytes(folder)?;
+        if free < needed {
+            return Err(LifeError::NoRoom { folder: folder.to_path_buf(), free, needed });
+        }
+        Ok(partial)
+    }
+
+    pub(super) fn finish(self, partial: Partial, cancel: &Cancel) -> Result<(), LifeError> {
+        partial.file.sync_all().map_err(LifeError::file("write", &partial.path))?;
+        cancel.check()?;
+        partial.become_whole(self.to, self.force)?;
+        sync_folder(self.folder())
+    }
+
+    fn folder(&self) -> &Path {
+        self.to.parent().unwrap_or(Path::new("/"))
+    }
+}
+
+/// The disk, of an engine that has one and nobody who uses it; none if its data are files.
+fn open_disk(paths: &EnginePaths) -> Result<Option<File>, LifeError> {
     let path = paths.data_disk();
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let file = match OpenOptions::new().read(true).custom_flags(flags.bits()).open(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let native = paths.data().join("docker");
-            return Err(if native.exists() { LifeError::NativeData(native) } else { LifeError::NoData(path) });
+            return if paths.data().join("docker").exists() { Ok(None) } else { Err(LifeError::NoData(path)) };
         }
         opened => opened.map_err(LifeError::file("open", &path))?,
     };
     if !file.metadata().map_err(LifeError::file("look at", &path))?.is_file() {
         return Err(LifeError::LeadsElsewhere(path));
     }
-    if disk_in_use(&file) { Err(LifeError::DiskInUse(path)) } else { Ok(file) }
+    if disk_in_use(&file) { Err(LifeError::DiskInUse(path)) } else { Ok(Some(file)) }
 }
 
-/// Where the disk has bytes; in between are holes.
-fn extents(disk: &File, length: u64) -> io::Result<Vec<(u64, u64)>> {
+/// Where a file has bytes; in between are holes.
+pub(super) fn extents(disk: &File, length: u64) -> io::Result<Vec<(u64, u64)>> {
     let offset = |at: u64| i64::try_from(at).map_err(io::Error::other);
     let mut found = Vec::new();
     let mut at = 0;

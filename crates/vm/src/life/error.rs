@@ -18,7 +18,7 @@ pub enum LifeError {
     #[error("{} is no data folder of Berth's: no engine ever ran there; nothing was removed", .0.display())]
     NotOurs(PathBuf),
     /// Something in the folder leads elsewhere.
-    #[error("{} leads elsewhere (a link or a mount), and what is there may be somebody else's; undo that first; nothing was removed", .0.display())]
+    #[error("{} leads elsewhere (a link or a mount), and what is there may be somebody else's; undo that first; nothing was changed", .0.display())]
     LeadsElsewhere(PathBuf),
     /// Something in the folder is not Berth's, so the rest may not be either.
     #[error("{} is not Berth's, so what is beside it may not be either, whatever its name; move it elsewhere first; nothing was removed", .0.display())]
@@ -26,12 +26,34 @@ pub enum LifeError {
     /// There is nothing to keep.
     #[error("{} does not exist: this engine has no data yet", .0.display())]
     NoData(PathBuf),
-    /// The backend's data cannot be put into a file.
+    /// A machine's disk was to come where the native engine's files are.
     #[error(
-        "only engines in a machine (`--backend qemu`) can be backed up and restored so far; the data of this one is in {}",
+        "the data folder has the files of an engine of the backend `native` ({}), and the backup is a machine's disk; restore \
+         it into another folder (--data)",
         .0.display()
     )]
     NativeData(PathBuf),
+    /// The native engine's files were to come where a machine's disk is.
+    #[error(
+        "the data folder has the disk of an engine in a machine ({}), and the backup is of the backend `native`; restore it \
+         into another folder (--data)",
+        .0.display()
+    )]
+    MachineData(PathBuf),
+    /// Folders in folders in folders.
+    #[error("{} is nested too deep to be backed up; remove it or move it up", .0.display())]
+    TooDeep(PathBuf),
+    /// Somebody writes where nobody should.
+    #[error("{} was changed by another process while it was read; end that process and try again", .0.display())]
+    Changing(PathBuf),
+    /// The file system is full.
+    #[error("cannot {what} {}: its file system is full; make room, or use another one; nothing was changed", path.display())]
+    Full {
+        /// What was being done.
+        what: &'static str,
+        /// To which file.
+        path: PathBuf,
+    },
     /// The disk is still open somewhere.
     #[error("{} is in use by another process; wait for it to end, or end it", .0.display())]
     DiskInUse(PathBuf),
@@ -91,6 +113,9 @@ pub enum LifeError {
 impl LifeError {
     pub(super) fn file(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
-        move |source| Self::File { what, path, source }
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { what, path },
+            _ => Self::File { what, path, source },
+        }
     }
 }

@@ -7,12 +7,13 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use super::error::LifeError;
-use super::{RESET_FOLDER, is_ours, sync_folder, take};
+use super::swap::{MAKING, REPLACED};
+use super::{RESET_FOLDER, is_ours, refuse_link, sync_folder, take};
 use crate::backend::{Backend, EngineSettings, Identities, rootless};
 use crate::paths::EnginePaths;
 
 /// What in a data folder can be made again.
-const REMADE: &[&str] = &["log", "engine.json", "engine.json.new", "settings.json.new"];
+const REMADE: &[&str] = &["log", "engine.json", "engine.json.new", "settings.json.new", MAKING, REPLACED];
 /// What in the machine's folder is not made again: the data itself, and what is being made into it.
 const DISK: &str = "data.raw";
 /// Nor are the copies of images that work: they are there for the case that the installed one does not.
@@ -85,9 +86,7 @@ pub fn reset(paths: &EnginePaths, scope: ResetScope) -> Result<ResetReport, Life
             found.push((name, bytes));
         }
     }
-    if let Some(mount) = mounted_in(data)? {
-        return Err(LifeError::LeadsElsewhere(mount));
-    }
+    refuse_mounts(paths)?;
     let mut report = ResetReport::default();
     match scope {
         ResetScope::All => {
@@ -185,29 +184,12 @@ fn apart(paths: &EnginePaths) -> Result<Option<Identities>, LifeError> {
 }
 
 fn remove(paths: &EnginePaths, path: &Path) -> Result<(), LifeError> {
-    match remove_own(path) {
+    match super::remove(path) {
         Err(LifeError::File { source, .. }) if source.kind() == ErrorKind::PermissionDenied => match apart(paths)? {
             Some(identities) => Ok(rootless::remove(&identities, path)?),
             None => Err(LifeError::file("remove", path)(source)),
         },
         removed => removed,
-    }
-}
-
-fn remove_own(path: &Path) -> Result<(), LifeError> {
-    let is_folder = fs::symlink_metadata(path).map_err(LifeError::file("look at", path))?.is_dir();
-    // Neither follows a link inside.
-    let removed = if is_folder { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-    removed.map_err(LifeError::file("remove", path))
-}
-
-/// Whether it is there, and is no link.
-fn refuse_link(path: &Path) -> Result<bool, LifeError> {
-    match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_symlink() => Err(LifeError::LeadsElsewhere(path.to_path_buf())),
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(LifeError::file("look at", path)(error)),
     }
 }
 
@@ -228,7 +210,11 @@ fn allocated(path: &Path) -> io::Result<u64> {
     Ok(bytes)
 }
 
-/// The first mount below the folder: removing would reach what is mounted.
+/// Refuses a folder with a mount below it: what is removed or kept would be what is mounted.
+pub(super) fn refuse_mounts(paths: &EnginePaths) -> Result<(), LifeError> {
+    mounted_in(paths.data())?.map_or(Ok(()), |mount| Err(LifeError::LeadsElsewhere(mount)))
+}
+
 fn mounted_in(data: &Path) -> Result<Option<PathBuf>, LifeError> {
     let file = Path::new("/proc/self/mountinfo");
     let text = fs::read(file).map_err(LifeError::file("read", file))?;

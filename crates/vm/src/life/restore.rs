@@ -1,33 +1,35 @@
-//! A machine's data disk out of a file.
+//! An engine's data out of a file: the files of the native one, or a machine's data disk.
 
 use std::fs::{self, File};
 use std::io::BufReader;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use super::archive::{BackupReader, ReadProblem};
+use super::archive::{BackupReader, NATIVE, ReadProblem};
 use super::backup::{Partial, free_bytes};
 use super::error::LifeError;
-use super::{Cancel, beside, sync_folder, take};
+use super::{Cancel, beside, native, sync_folder, take};
 use crate::backend::{Backend, EngineSettings, SettingsChange, disk_in_use};
 use crate::paths::EnginePaths;
 
 const GIB: u64 = 1 << 30;
 /// Kept free for the rest of the system.
-const SPARE: u64 = 64 << 20;
+pub(super) const SPARE: u64 = 64 << 20;
 
 /// What was brought back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RestoreReport {
-    /// The disk's size.
-    pub disk_bytes: u64,
-    /// The bytes on it that are not holes.
+    /// The disk's size; none for files.
+    pub disk_bytes: Option<u64>,
+    /// The bytes that are not holes.
     pub written_bytes: u64,
+    /// How many files, folders and the like; none for a disk.
+    pub entries: u64,
 }
 
 /// Makes the data of an engine that does not run what it was when the file was written.
 ///
-/// The new disk is made beside the one there is, which stays until the new one is whole.
+/// What is new is made beside what there is, which stays until the new is whole.
 ///
 /// # Errors
 ///
@@ -50,10 +52,13 @@ pub fn restore(
     paths.create_data()?;
     let _lock = take(paths)?;
     super::refuse_half_reset(paths)?;
+    if reader.manifest.backend == NATIVE {
+        return native::restore(paths, reader, from, force, cancel, progress);
+    }
     let disk = paths.data_disk();
-    let native = paths.data().join("docker");
-    if native.exists() {
-        return Err(LifeError::NativeData(native));
+    let files = paths.data().join("docker");
+    if files.exists() {
+        return Err(LifeError::NativeData(files));
     }
     if let Ok(there) = File::open(&disk) {
         if disk_in_use(&there) {
@@ -91,10 +96,10 @@ pub fn restore(
     EngineSettings::change(paths, change)?;
     // It tells of the engine that was there before.
     let _ = fs::remove_file(paths.state_file());
-    Ok(RestoreReport { disk_bytes, written_bytes: bytes })
+    Ok(RestoreReport { disk_bytes: Some(disk_bytes), written_bytes: bytes, entries: 0 })
 }
 
-fn explain(path: &Path, problem: ReadProblem) -> LifeError {
+pub(super) fn explain(path: &Path, problem: ReadProblem) -> LifeError {
     let path = path.to_path_buf();
     match problem {
         ReadProblem::NotABackup => LifeError::NotABackup(path),

@@ -124,7 +124,7 @@ def test(ground):
     rolled_back(engine, offers.make("garbage", {"initramfs": garbage}, files=files), identity(good), "Kernel panic")
     ground.say("one whose kernel panics was rolled back")
 
-    rolled_back(engine, offers.make("protocol", agent_protocol=99), identity(good), "version 99", "protocol")
+    rolled_back(engine, offers.make("protocol", agent_protocol=99), identity(good), "99 is the least", "protocol")
     ground.say("one whose agent is too old was rolled back")
 
     versions = {**offers.manifest["versions"], "engine": "99.0.0-1"}

@@ -135,7 +135,7 @@ sleep 2
 last=$(on one logs --tail 1 writer)
 kill -9 "$(machine one)"
 until_ok 120000 is one ready || fail "after QEMU was killed: $(engine status one)"
-until_ok 30000 on one version || fail "no answer after QEMU was killed"
+until_ok 120000 on one version || fail "no answer after QEMU was killed"
 on one run --rm -v files:/files busybox sh -c "for i in \$(seq $last); do [ \"\$(cat /files/\$i)\" = \$i ] || exit 1; done" \
   || fail "a file of $last that were written out is lost"
 until_ok 60000 again || fail "a container that restarts always, or its port, does not come back"

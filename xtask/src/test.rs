@@ -252,12 +252,11 @@ impl Runner<'_> {
         tested.and(reported)
     }
 
-    /// The engine in its machine: from its first start to what is left of it, its folders, its data's life, and what has
-    /// broken others' engines; then what clients do through the socket of either backend.
+    /// The engine in its machine: from its first start to what is left of it, its folders, its data's life, and system images
+    /// that do not work.
     fn vm(&mut self) -> Result<(), Error> {
-        // A registry comes with the old engine.
-        self.need(&[Step::Appliance, Step::OldEngine, Step::Programs])?;
-        let scripts = ["machine.sh", "shares.sh", "life.sh", "images.py", "edges.py", "compose.py", "clients.py"];
+        self.need(&[Step::Appliance, Step::Programs])?;
+        let scripts = ["machine.sh", "shares.sh", "life.sh", "images.py"];
         // All of them, even when the first finds something.
         let mut outcome = Ok(());
         for script in scripts {

@@ -24,8 +24,7 @@ fn hierarchies(mount: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Removes a cgroup with all below it, as far as they are empty.
-pub(crate) fn remove_tree(folder: &Path) {
+fn remove_tree(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove_tree(&entry.path());

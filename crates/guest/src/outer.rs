@@ -41,9 +41,9 @@ pub(crate) fn run(arguments: &[String], options: &Options) -> Result<ExitCode, E
     }
     let code = relay(&mut child?);
     // Everything in the pid namespace is dead once its PID 1 is, so the cgroups are empty now.
-    match &options.delegated {
-        Some(folder) => cgroups::remove_tree(folder),
-        None => cgroups::remove(&options.cgroup),
+    // One that was left to a user cannot be seen from here since PID 1 has changed the root: the supervisor removes it.
+    if options.delegated.is_none() {
+        cgroups::remove(&options.cgroup);
     }
     code
 }

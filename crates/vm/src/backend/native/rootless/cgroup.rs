@@ -48,10 +48,11 @@ impl Delegated {
         let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let whole =
             place(&text, &paths.cgroup()).map(|path| Path::new(MOUNT).join(path)).ok_or(NotDelegated::Withheld)?;
-        let delegated = Self::below(whole, &paths.cgroup());
-        if !delegated.is_ours(Path::new("/run/systemd/system").exists()) {
+        // Before there is one to be put back: in what is not ours, nothing may be written.
+        if !is_ours(&whole, Path::new("/run/systemd/system").exists()) {
             return Err(NotDelegated::Withheld);
         }
+        let delegated = Self::below(whole, &paths.cgroup());
         delegated.divide().map_err(|error| {
             tracing::warn!(%error, whole = %delegated.whole.display(), "the cgroup cannot be divided");
             NotDelegated::Undivided
@@ -74,16 +75,6 @@ impl Delegated {
         LIMITS.into_iter().filter(|limit| !passed.iter().any(|word| word == limit)).collect()
     }
 
-    /// systemd marks what it delegates, and rules over everything else, whoever owns the files.
-    fn is_ours(&self, with_systemd: bool) -> bool {
-        let files = [self.whole.clone(), self.whole.join("cgroup.procs"), self.whole.join("cgroup.subtree_control")];
-        let marked = || {
-            let mut mark = [0; 8];
-            getxattr(&self.whole, "user.delegate", &mut mark).is_ok_and(|read| mark.get(..read) == Some(b"1"))
-        };
-        files.iter().all(|file| access(file, Access::WRITE_OK).is_ok()) && (!with_systemd || marked())
-    }
-
     fn divide(&self) -> std::io::Result<()> {
         fs::create_dir(&self.own).or_else(|error| if self.own.is_dir() { Ok(()) } else { Err(error) })?;
         let divided = move_all(&self.whole, &self.own);
@@ -99,6 +90,7 @@ impl Delegated {
     }
 
     fn undo(&self) {
+        remove_tree(&self.engine);
         for controller in words(&self.whole.join("cgroup.subtree_control")) {
             let _ = fs::write(self.whole.join("cgroup.subtree_control"), format!("-{controller}"));
         }
@@ -113,6 +105,26 @@ impl Drop for Delegated {
     fn drop(&mut self) {
         self.undo();
     }
+}
+
+/// systemd marks what it delegates, and rules over everything else, whoever owns the files.
+fn is_ours(whole: &Path, with_systemd: bool) -> bool {
+    let files = [whole.to_path_buf(), whole.join("cgroup.procs"), whole.join("cgroup.subtree_control")];
+    let marked = || {
+        let mut mark = [0; 8];
+        getxattr(whole, "user.delegate", &mut mark).is_ok_and(|read| mark.get(..read) == Some(b"1"))
+    };
+    files.iter().all(|file| access(file, Access::WRITE_OK).is_ok()) && (!with_systemd || marked())
+}
+
+/// As far as they are empty.
+fn remove_tree(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_tree(&entry.path());
+        }
+    }
+    let _ = fs::remove_dir(folder);
 }
 
 fn kind(path: &Path) -> Option<u32> {

@@ -128,7 +128,7 @@ export const de: Text = {
     process: 'Prozessnummer',
     unknown: 'Eine Engine dieses Namens gibt es nicht. Vielleicht gab es sie in einem anderen Lauf von Berth.',
     stopTitle: (running: number): string => `Engine und ${plural(running, 'Container', 'Container')} anhalten`,
-    stopBody: 'Sie bekommen ihre Zeit, um geordnet zu enden. In ihnen geht nichts verloren.',
+    stopBody: 'Sie bekommen ihre Zeit, um geordnet zu enden. Mit --rm gestartete werden dabei entfernt.',
   },
 
   containers: {

@@ -132,7 +132,7 @@ export const en = {
     process: 'Process id',
     unknown: 'There is no engine of that name. It may have been in another run of Berth.',
     stopTitle: (running: number): string => `Stop the engine and ${plural(running, 'container', 'containers')}`,
-    stopBody: 'They get their time to stop in order. Nothing in them is lost.',
+    stopBody: 'They get their time to stop in order. Those that were started with --rm are removed by it.',
   },
 
   containers: {

@@ -171,6 +171,11 @@ struct Runner<'a> {
 }
 
 impl Runner<'_> {
+    /// Whether both groups of Rust tests run, so that all is built at once.
+    fn whole(&self) -> bool {
+        [Group::Unit, Group::Engine].iter().all(|group| self.groups.contains(group))
+    }
+
     fn run(&mut self, group: Group) -> Result<(), Error> {
         match group {
             Group::Fmt => self.fmt(),
@@ -208,16 +213,12 @@ impl Runner<'_> {
         // Some tests start the testkit's programs, which a build of tests alone does not make.
         self.need(&[Step::UiModules, Step::UiBuild, Step::Nextest, Step::Programs])?;
         let mut command = self.workspace.cargo();
-        command.args([
-            "nextest",
-            "run",
-            "--workspace",
-            "--exclude",
-            "berth-engine-tests",
-            "--lib",
-            "--bins",
-            "--tests",
-        ]);
+        command.args(["nextest", "run"]);
+        if self.whole() {
+            command.args(build::EVERYTHING).args(["--filterset", "not package(berth-engine-tests)"]);
+        } else {
+            command.args(build::EVERYTHING).args(["--exclude", "berth-engine-tests"]);
+        }
         process::run(&mut command)
     }
 
@@ -237,7 +238,12 @@ impl Runner<'_> {
         let record = Record::new(self.workspace)?;
         let mut command = self.workspace.cargo();
         // More than there are processors: what a case does mostly is wait for an engine.
-        command.args(["nextest", "run", "--package", "berth-engine-tests", "--test-threads", "4"]);
+        command.args(["nextest", "run", "--test-threads", "4"]);
+        if self.whole() {
+            command.args(build::EVERYTHING).args(["--filterset", "package(berth-engine-tests)"]);
+        } else {
+            command.args(["--package", "berth-engine-tests"]);
+        }
         engines.environment(&mut command);
         record.environment(&mut command);
         let tested = process::run(self.environment(&mut command));
@@ -329,6 +335,7 @@ impl Runner<'_> {
             Step::UiBuild => build::ui(self.workspace),
             Step::Appliance => appliance::ensure(self.workspace).map(|path| self.appliance = Some(path)),
             Step::OldEngine => setup::old_engine(self.workspace).map(|dockerd| self.old_dockerd = Some(dockerd)),
+            Step::Programs if self.whole() => build::everything(self.workspace),
             Step::Programs => {
                 let mut packages = build::COMMAND.to_vec();
                 packages.push(build::TESTKIT);

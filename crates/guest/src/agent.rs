@@ -79,6 +79,7 @@ struct Agent {
     /// The way to the host, while there is one.
     opener: watch::Sender<Option<Opener>>,
     /// What this process itself has to tell.
+    tell: mpsc::Sender<Event>,
     told: mpsc::Receiver<Event>,
 }
 
@@ -90,8 +91,8 @@ impl Agent {
         if adopts {
             published::adopt(&opener.subscribe(), &tell);
         }
-        published::listen(&place.ports, opener.subscribe(), tell)?;
-        Ok(Self { place: Arc::new(place), picture: Arc::default(), opener, told })
+        published::listen(&place.ports, opener.subscribe(), tell.clone())?;
+        Ok(Self { place: Arc::new(place), picture: Arc::default(), opener, tell, told })
     }
 
     /// One session over standard input, which is a socket; PID 1 is not asked anything.
@@ -112,7 +113,7 @@ impl Agent {
         let (commands, wanted) = mpsc::channel(16);
         tokio::spawn(hear(read, heard));
         tokio::spawn(picture::command(write, wanted));
-        tokio::spawn(quiet::give_back());
+        tokio::spawn(quiet::give_back(self.tell.clone()));
         let device = port::open()?;
         loop {
             let port = port::Port::of(&device)?;

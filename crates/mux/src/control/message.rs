@@ -211,6 +211,8 @@ pub enum Event {
         /// Its name.
         name: String,
     },
+    /// Memory that was in use is free, and nothing goes on: the host may have it.
+    Freed,
     /// Everything has stopped; the machine is about to turn off.
     Stopped,
 }

@@ -14,6 +14,7 @@ mod error;
 mod guest;
 mod leash;
 mod machine;
+mod memory;
 mod process;
 mod program;
 mod qmp;

@@ -34,6 +34,9 @@ const ROOM_PAUSE: Duration = Duration::from_secs(2);
 /// Room with which a machine that was paused for the lack of it goes on.
 const ROOM_BYTES: u64 = 256 << 20;
 
+/// Where emulators stumble over what a kernel does while it starts.
+const HANGS: &str = "the guest did not come as far as its agent in time";
+
 /// What is wanted of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub(super) enum Wanted {
@@ -326,6 +329,7 @@ impl Life {
         let (mut alive, mut met, mut full) = (false, false, false);
         let mut progress = born;
         let mut rejected: Option<String> = None;
+        let mut hangs = false;
         let mut wish = self.wish.clone();
         let mut control = self.control.subscribe();
         let mut stopping = Wanted::Run;
@@ -336,8 +340,10 @@ impl Life {
                         // What a processor cannot do it shows before the agent speaks.
                         let broke = !emulated && !met && stopping == Wanted::Run && exit.cause == ExitCause::Failed;
                         let rejected = rejected.or_else(|| broke.then(|| exit.to_string()));
-                        if exit.cause == ExitCause::Panicked && !met && stopping == Wanted::Run {
-                            return Over::Panicked(Box::new(exit).into());
+                        let gave_up = exit.cause == ExitCause::Panicked || hangs;
+                        if gave_up && !met && stopping == Wanted::Run {
+                            let failed = Failed::from(Box::new(exit));
+                            return Over::Panicked(if hangs { Failed { cause: HANGS.to_owned(), ..failed } } else { failed });
                         }
                         return over(exit, stopping, rejected);
                     }
@@ -347,6 +353,7 @@ impl Life {
                     Some(event @ (MachineEvent::KernelAlive | MachineEvent::AgentPort(true))) => {
                         tracing::debug!(?event, "machine");
                         alive = true;
+                        progress = Instant::now();
                         self.progress().await;
                     }
                     Some(MachineEvent::InternalError) => {
@@ -394,6 +401,11 @@ impl Life {
                 () = present(&mut control), if !met => (alive, met) = (true, true),
                 () = sleep_until(born + pace.kernel), if !alive && !emulated && rejected.is_none() => {
                     rejected = Some("the guest's kernel never showed a sign of life".to_owned());
+                    let _ = machine.kill().await;
+                }
+                () = sleep_until(progress + pace.kernel), if emulated && !met && !hangs && stopping == Wanted::Run => {
+                    tracing::warn!(HANGS);
+                    hangs = true;
                     let _ = machine.kill().await;
                 }
                 () = tokio::time::sleep(ROOM_PAUSE), if full => {

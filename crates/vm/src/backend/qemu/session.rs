@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::wall_clock::WallClock;
-use super::{Machine, QemuError};
+use super::{Machine, QemuError, memory};
 use crate::backend::{GuestEvent, Pace, ServiceState};
 use crate::ports::{Reach, publish};
 
@@ -165,6 +165,9 @@ impl Link {
                         if is_dockerd_ready(&event) {
                             tokio::spawn(grow(sender.clone()));
                         }
+                        if matches!(event, Event::Freed) {
+                            tokio::spawn(memory::take_what_is_free(Arc::clone(&self.machine), sender.clone()));
+                        }
                         if let Some(event) = understood(event) {
                             tracing::info!(?event, "guest");
                             let _ = self.tell.send(event).await;
@@ -260,7 +263,7 @@ fn understood(event: Event) -> Option<GuestEvent> {
             GuestEvent::Failed { stage: said(&stage), cause: said(&cause), fix, log: Vec::new(), outside: false }
         }
         Event::Stage { name } => GuestEvent::Stage { name: said(&name) },
-        Event::Stopped => return None,
+        Event::Freed | Event::Stopped => return None,
     })
 }
 

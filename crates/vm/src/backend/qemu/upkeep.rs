@@ -9,14 +9,12 @@ use berth_mux::control::{Reply, Request};
 use berth_mux::{ControlError, ControlSender};
 use tokio::sync::watch;
 
-use super::{Machine, QemuError};
+use super::{Machine, QemuError, memory};
 use crate::status::Metrics;
 
 /// A trim of a large disk, or writing all caches out, takes as long as it takes.
 const LONG: Duration = Duration::from_secs(300);
 const SHORT: Duration = Duration::from_secs(20);
-/// A guest's kernel collects free pages for two seconds before it reports them, and nothing tells when it has.
-const REPORTING: Duration = Duration::from_secs(3);
 
 /// Why it was not done.
 #[derive(Debug, thiserror::Error)]
@@ -68,11 +66,13 @@ impl Upkeep {
 
     /// Gives unused memory back, and says how many bytes the host has gained.
     pub(crate) async fn reclaim(&self) -> Result<u64, UpkeepError> {
-        let pid = self.machine()?.pid();
-        let before = resident_bytes(pid);
+        let machine = self.machine()?;
+        let before = resident_bytes(machine.pid());
         self.ask(Request::Reclaim, LONG).await?;
-        tokio::time::sleep(REPORTING).await;
-        Ok(before.saturating_sub(resident_bytes(pid)))
+        let control = self.control.borrow().clone().ok_or(UpkeepError::NotReached)?;
+        // Also when nobody waits for it any more: a balloon has to be let go of.
+        let _ = tokio::spawn(memory::take_what_is_free(Arc::clone(&machine), control)).await;
+        Ok(before.saturating_sub(resident_bytes(machine.pid())))
     }
 
     /// What is used, inside and outside.

@@ -12,7 +12,8 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::sys::statfs::{FUSE_SUPER_MAGIC, fstatfs};
 use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags, Timespec, Timestamps, linkat, openat, openat2, statx, utimensat,
+    AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags, Timespec, Timestamps, linkat, openat, openat2, statx,
+    utimensat,
 };
 use rustix::io::Errno;
 
@@ -147,7 +148,8 @@ mod tests {
         let folder = Folder::new("place");
         let roots = folder.root();
         let of = |rest: &str| folder.0.join(rest);
-        let found = |path: &Path| place(&roots, path).map(|(_, folder, name)| (folder.to_owned(), name.map(ToOwned::to_owned)));
+        let found =
+            |path: &Path| place(&roots, path).map(|(_, folder, name)| (folder.to_owned(), name.map(ToOwned::to_owned)));
         assert_eq!(found(&of("a/b/c")), Some(("a/b".into(), Some("c".into()))));
         assert_eq!(found(&of("a")), Some((".".into(), Some("a".into()))));
         assert_eq!(found(&folder.0), Some((".".into(), None)));

@@ -1,6 +1,6 @@
 //! The folders that are watched with inotify, and what it tells.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
@@ -15,6 +15,8 @@ use super::shared::{Shared, beneath};
 
 /// Of all shares of a machine. Each takes about a kilobyte of the kernel's memory.
 const MOST: usize = 65_536;
+/// Of what containers have mounted.
+const ROOTS: usize = 2048;
 /// Of files in new folders that are told one by one; of more, their folders are.
 const REPORTED: usize = 8192;
 /// All that changes a file or a folder, but not `IN_ATTRIB`: that is what waking does.
@@ -125,6 +127,7 @@ impl Tree {
         let mut wanted = BTreeMap::new();
         for (path, opened) in sources.iter().filter_map(|source| Shared::find(&self.shares, source)) {
             match opened {
+                Ok(_) if wanted.len() >= ROOTS => self.missed.unopened = Some(path),
                 Ok(file) => drop(wanted.insert(path, file)),
                 Err(error) => {
                     tracing::debug!(%error, path = %path.display(), "it cannot be watched");
@@ -135,11 +138,10 @@ impl Tree {
         let fresh: Vec<Root> = wanted.into_iter().map(|(path, file)| Root { path, file }).collect();
         let before = std::mem::replace(&mut self.roots, fresh);
         // The same name may be another folder by now.
-        for lost in &before {
-            if !self.roots.iter().any(|root| root.identity() == lost.identity()) {
-                self.forget_all_in(&lost.path);
-            }
-        }
+        let kept: HashSet<_> = self.roots.iter().map(Root::identity).collect();
+        let lost: Vec<PathBuf> =
+            before.iter().filter(|root| !kept.contains(&root.identity())).map(|root| root.path.clone()).collect();
+        lost.iter().for_each(|path| self.forget_all_in(path));
         let roots = &self.roots;
         let is_wanted = |path: &PathBuf| roots.iter().any(|root| path.starts_with(&root.path));
         self.missed.unopened.take_if(|path| !is_wanted(path));

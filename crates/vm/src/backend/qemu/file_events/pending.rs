@@ -38,7 +38,7 @@ impl Change {
 impl Pending {
     pub(super) fn add(&mut self, path: PathBuf, now: Instant) {
         let full = self.paths.len() >= MOST && !self.paths.contains_key(&path);
-        let path = if full { path.parent().map(Path::to_path_buf).unwrap_or(path) } else { path };
+        let path = if full { path.parent().map_or_else(|| path.clone(), Path::to_path_buf) } else { path };
         let change = self.paths.entry(path).or_insert(Change { first: now, last: now });
         change.last = now;
         let due = change.due();

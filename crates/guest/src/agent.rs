@@ -4,6 +4,7 @@
 //! It may die at any moment: PID 1 starts it again, the host connects again, and ports are asked for again.
 
 mod control;
+mod files;
 mod picture;
 mod port;
 mod published;
@@ -25,6 +26,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::error::Error;
 use control::Answers;
+use files::Waker;
 use picture::Picture;
 
 /// The host is away, or has just gone; the port has no event that says when it is back.
@@ -76,6 +78,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
 struct Agent {
     place: Arc<Place>,
     picture: Arc<Mutex<Picture>>,
+    waker: Arc<Mutex<Waker>>,
     /// The way to the host, while there is one.
     opener: watch::Sender<Option<Opener>>,
     /// What this process itself has to tell.
@@ -92,7 +95,8 @@ impl Agent {
             published::adopt(&opener.subscribe(), &tell);
         }
         published::listen(&place.ports, opener.subscribe(), tell.clone())?;
-        Ok(Self { place: Arc::new(place), picture: Arc::default(), opener, tell, told })
+        let (picture, waker) = (Arc::default(), Arc::default());
+        Ok(Self { place: Arc::new(place), picture, waker, opener, tell, told })
     }
 
     /// One session over standard input, which is a socket; PID 1 is not asked anything.
@@ -153,7 +157,8 @@ impl Agent {
             }
         }
         self.opener.send_replace(Some(opener));
-        let answers = Answers { picture: Arc::clone(&self.picture), commands: commands.clone() };
+        let answers =
+            Answers { picture: Arc::clone(&self.picture), commands: commands.clone(), waker: Arc::clone(&self.waker) };
         loop {
             tokio::select! {
                 _ = ended.wait() => break,

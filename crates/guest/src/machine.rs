@@ -5,7 +5,7 @@ mod disk;
 mod durable;
 mod last_engine;
 mod root;
-mod shares;
+pub(crate) mod shares;
 mod stage1;
 
 use std::os::unix::net::UnixStream;

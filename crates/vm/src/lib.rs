@@ -31,5 +31,8 @@ pub use life::{
     BackupReport, Cancel, LifeError, ResetReport, ResetScope, RestoreReport, backup, reset, restore, retry_image,
 };
 pub use paths::EnginePaths;
-pub use status::{AcceleratorStatus, Failure, ImageStatus, Metrics, RefusedImage, StageTime, State, Status, Versions};
+pub use status::{
+    AcceleratorStatus, Failure, FileEventsStatus, ImageStatus, Metrics, RefusedImage, StageTime, State, Status,
+    Versions,
+};
 pub use supervisor::{RunOptions, run};

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use berth_mux::Responder;
@@ -12,6 +12,7 @@ use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_settime};
 use tokio::sync::mpsc;
 
+use super::files::Waker;
 use super::picture::Picture;
 use crate::error::Error;
 
@@ -26,6 +27,8 @@ pub(super) struct Answers {
     pub(super) picture: Arc<Mutex<Picture>>,
     /// Lines for PID 1.
     pub(super) commands: mpsc::Sender<String>,
+    /// Who wakes watchers of shared files, one call at a time.
+    pub(super) waker: Arc<Mutex<Waker>>,
 }
 
 impl Answers {
@@ -37,9 +40,11 @@ impl Answers {
                 let sent = self.commands.send(line).await;
                 sent.map(|()| Reply::Done).map_err(|_| Error::Machine("PID 1 does not listen".to_owned()))
             }
-            other => tokio::task::spawn_blocking(move || slowly(&other))
-                .await
-                .unwrap_or_else(|error| Err(Error::Machine(error.to_string()))),
+            Request::FilesChanged { paths } => {
+                let waker = Arc::clone(&self.waker);
+                blocking(move || wake(&waker, &paths)).await
+            }
+            other => blocking(move || slowly(&other)).await,
         };
         // If it cannot be told, the session is over, and so is the question.
         let _ = match outcome {
@@ -47,6 +52,23 @@ impl Answers {
             Err(error) => responder.fail(FaultCode::Failed, error.to_string()).await,
         };
     }
+}
+
+async fn blocking(work: impl FnOnce() -> Result<Reply, Error> + Send + 'static) -> Result<Reply, Error> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(Error::Machine(error.to_string())))
+}
+
+/// A share that nobody serves any more is waited for without end: by one call, and not by all that follow.
+fn wake(waker: &Mutex<Waker>, paths: &[String]) -> Result<Reply, Error> {
+    let mut waker = match waker.try_lock() {
+        Ok(waker) => waker,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => {
+            return Err(Error::Machine("a shared folder has not answered since it was asked before".to_owned()));
+        }
+    };
+    waker.wake(paths);
+    Ok(Reply::Done)
 }
 
 fn slowly(request: &Request) -> Result<Reply, Error> {
@@ -61,7 +83,7 @@ fn slowly(request: &Request) -> Result<Reply, Error> {
         Request::Reclaim => reclaim().map(|()| Reply::Done),
         Request::Grow => grow().map(|()| Reply::Done),
         Request::Metrics => metrics().map(Reply::Metrics),
-        Request::Status | Request::Shutdown { .. } => Ok(Reply::Done),
+        Request::Status | Request::Shutdown { .. } | Request::FilesChanged { .. } => Ok(Reply::Done),
     }
 }
 

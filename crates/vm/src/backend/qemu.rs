@@ -11,6 +11,7 @@ mod command_line;
 mod console;
 mod disk;
 mod error;
+mod file_events;
 mod guest;
 mod leash;
 mod machine;

@@ -85,6 +85,8 @@ pub struct EngineSettings {
     pub idle_seconds: Option<u64>,
     /// Folders a machine sees.
     pub shares: Shares,
+    /// What changes in them here wakes those in containers who watch files.
+    pub file_events: bool,
 }
 
 impl Default for EngineSettings {
@@ -99,6 +101,7 @@ impl Default for EngineSettings {
             disk_gib: DEFAULT_DISK_GIB,
             idle_seconds: None,
             shares: Shares::default(),
+            file_events: true,
         }
     }
 }
@@ -118,6 +121,8 @@ pub struct SettingsChange {
     pub idle_seconds: Option<u64>,
     /// Folders a machine sees.
     pub shares: Option<Shares>,
+    /// What changes in them here wakes those in containers who watch files.
+    pub file_events: Option<bool>,
 }
 
 impl EngineSettings {
@@ -153,6 +158,7 @@ impl EngineSettings {
             disk_gib: change.disk_gib.unwrap_or(before.disk_gib),
             idle_seconds: change.idle_seconds.or(before.idle_seconds),
             shares: change.shares.unwrap_or_else(|| before.shares.clone()),
+            file_events: change.file_events.unwrap_or(before.file_events),
         };
         after.check(paths)?;
         if after != before || !paths.settings_file().exists() && !nothing {
@@ -234,9 +240,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let paths = EnginePaths::with_runtime(&folder.path().join("data"), None).unwrap();
         assert_eq!(EngineSettings::load(&paths).unwrap(), EngineSettings::default());
-        let change = SettingsChange { backend: Some(Backend::Qemu), cpus: Some(1), ..SettingsChange::default() };
+        let change = SettingsChange {
+            backend: Some(Backend::Qemu),
+            cpus: Some(1),
+            file_events: Some(false),
+            ..SettingsChange::default()
+        };
         let settings = EngineSettings::change(&paths, change).unwrap();
-        assert_eq!((settings.backend, settings.cpus), (Backend::Qemu, 1));
+        assert_eq!((settings.backend, settings.cpus, settings.file_events), (Backend::Qemu, 1, false));
         assert_eq!(EngineSettings::change(&paths, SettingsChange::default()).unwrap(), settings);
         for bad in [
             SettingsChange { cpus: Some(0), ..SettingsChange::default() },

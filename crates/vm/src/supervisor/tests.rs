@@ -112,6 +112,7 @@ impl Ground {
             disk_gib: 4,
             idle_seconds: None,
             shares: Shares { home: false, folders: Vec::new() },
+            file_events: true,
         };
         let wake = Arc::new(Notify::new());
         let usual = || Ok(appliance(&folder.path().join("appliance"), "usual", 1));

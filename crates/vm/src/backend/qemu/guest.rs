@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::accelerator::of_this_system;
+use super::file_events::{self, FileEvents};
 use super::session::{Link, keep_link};
 use super::shares::Serving;
 use super::shutdown::{Ending, end, is_fresh};
@@ -26,7 +27,7 @@ use crate::slots::Choice;
 use crate::socket::{Connection, Dialling, EngineDial};
 
 /// Where dockerd listens in the guest.
-const DOCKER: &str = "/run/docker.sock";
+pub(super) const DOCKER: &str = "/run/docker.sock";
 /// A console that speaks is a sign of progress, but not each of its lines.
 const PROGRESS_PAUSE: Duration = Duration::from_secs(1);
 /// How often it is looked whether a full disk of the host has room again: nothing tells that.
@@ -235,10 +236,15 @@ impl Life {
                 let _ = self.tell.send(GuestEvent::Warning { message: message.clone() }).await;
             }
             let _watched = serving.watch(&self.tell);
+            let file_events = FileEvents::new(&serving.shared, self.settings.file_events);
+            let _ = self.tell.send(GuestEvent::Shares(serving.shared.clone())).await;
+            if let Some(status) = file_events::status(&serving.shared, file_events.as_ref()) {
+                let _ = self.tell.send(GuestEvent::FileEvents(status)).await;
+            }
             let over = match Machine::launch(&self.spec(&program, choice.accelerator, &serving)).await {
                 Ok((machine, events)) => {
                     self.stage("kernel").await;
-                    self.watch(Arc::new(machine), events, choice.accelerator, fresh).await
+                    self.watch(Arc::new(machine), events, choice.accelerator, fresh, file_events).await
                 }
                 // A hypervisor may run the canary and break on the whole machine, with the first instruction.
                 Err(error @ (QemuError::Ended(_) | QemuError::Silent { .. } | QemuError::Greeting(_))) => {
@@ -296,6 +302,7 @@ impl Life {
         mut events: mpsc::Receiver<MachineEvent>,
         accelerator: Accelerator,
         fresh: bool,
+        file_events: Option<FileEvents>,
     ) -> Over {
         let link = Link {
             machine: Arc::clone(&machine),
@@ -304,6 +311,7 @@ impl Life {
             tell: self.tell.clone(),
             opener: self.opener.clone(),
             control: self.control.clone(),
+            file_events,
         };
         self.machine.send_replace(Some(Arc::clone(&machine)));
         let linked = AbortOnDrop(tokio::spawn(keep_link(link)));

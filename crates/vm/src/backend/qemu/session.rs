@@ -12,6 +12,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
+use super::file_events::FileEvents;
+use super::guest::AbortOnDrop;
 use super::wall_clock::WallClock;
 use super::{Machine, QemuError, memory};
 use crate::backend::{GuestEvent, Pace, ServiceState};
@@ -66,6 +68,8 @@ pub(super) struct Link {
     pub(super) tell: mpsc::Sender<GuestEvent>,
     pub(super) opener: watch::Sender<Option<Opener>>,
     pub(super) control: watch::Sender<Option<ControlSender>>,
+    /// Who tells of files that change here, if somebody is to.
+    pub(super) file_events: Option<FileEvents>,
 }
 
 /// Why a session ended, and whether it ever was one.
@@ -142,6 +146,8 @@ impl Link {
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Without it the next tick does.
         let wall_clock = WallClock::new().ok();
+        // It lives as long as dockerd, which tells what it needs, and ends with the session.
+        let mut _file_events = None;
         loop {
             tokio::select! {
                 end = ended.wait() => return Held { greeted, why: end.to_string() },
@@ -164,6 +170,10 @@ impl Link {
                     Some(Inbound::Event(event)) => {
                         if is_dockerd_ready(&event) {
                             tokio::spawn(grow(sender.clone()));
+                            _file_events = self.file_events.clone().map(|events| {
+                                let telling = events.run(opener.clone(), sender.clone(), self.tell.clone());
+                                AbortOnDrop(tokio::spawn(telling))
+                            });
                         }
                         if matches!(event, Event::Freed) {
                             tokio::spawn(memory::take_what_is_free(Arc::clone(&self.machine), sender.clone()));

@@ -59,6 +59,8 @@ pub(super) struct Serving {
     pub(super) devices: Vec<ShareDevice>,
     /// What the machine is told of them, for its kernel's command line.
     pub(super) words: String,
+    /// Which folders it has.
+    pub(super) shared: Vec<Share>,
     /// Which folders could not be shared, and why.
     pub(super) warnings: Vec<String>,
     daemons: Vec<Daemon>,
@@ -97,14 +99,13 @@ impl Serving {
                 .push(format!("the machine has none of your folders ({folders}): there is no virtiofsd; {INSTALL}"));
             return serving;
         };
-        let mut shared = Vec::new();
         for share in wanted {
-            let socket = paths.share_socket(shared.len());
+            let socket = paths.share_socket(serving.shared.len());
             match serve(&program, share, &socket).await {
                 Ok(daemon) => {
-                    serving.devices.push(ShareDevice { socket, tag: format!("berth-share-{}", shared.len()) });
+                    serving.devices.push(ShareDevice { socket, tag: format!("berth-share-{}", serving.shared.len()) });
                     serving.daemons.push(daemon);
-                    shared.push(share.clone());
+                    serving.shared.push(share.clone());
                 }
                 Err(why) => {
                     let folder = share.path.display();
@@ -112,7 +113,7 @@ impl Serving {
                 }
             }
         }
-        serving.words = words(&shared);
+        serving.words = words(&serving.shared);
         serving
     }
 

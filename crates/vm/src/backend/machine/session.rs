@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::wall_clock::WallClock;
-use super::{Machine, QemuError};
+use super::{MachineError, RunningMachine};
 use crate::backend::{GuestEvent, Pace, ServiceState};
 use crate::ports::{Reach, publish};
 
@@ -41,7 +41,7 @@ const PUBLICATIONS: usize = 4096;
 #[derive(Debug, thiserror::Error)]
 enum MeetError {
     #[error(transparent)]
-    Channel(#[from] QemuError),
+    Channel(#[from] MachineError),
     #[error(transparent)]
     Connect(#[from] ConnectError),
     #[error("its agent did not answer within {0:?}")]
@@ -58,14 +58,14 @@ enum MeetError {
 }
 
 /// What sessions are held with.
-pub(super) struct Link {
-    pub(super) machine: Arc<Machine>,
+pub(crate) struct Link {
+    pub(crate) machine: Arc<dyn RunningMachine>,
     /// The agent's, as the appliance says.
-    pub(super) protocol: u32,
-    pub(super) pace: Pace,
-    pub(super) tell: mpsc::Sender<GuestEvent>,
-    pub(super) opener: watch::Sender<Option<Opener>>,
-    pub(super) control: watch::Sender<Option<ControlSender>>,
+    pub(crate) protocol: u32,
+    pub(crate) pace: Pace,
+    pub(crate) tell: mpsc::Sender<GuestEvent>,
+    pub(crate) opener: watch::Sender<Option<Opener>>,
+    pub(crate) control: watch::Sender<Option<ControlSender>>,
 }
 
 /// Why a session ended, and whether it ever was one.
@@ -75,7 +75,7 @@ struct Held {
 }
 
 /// Holds sessions for as long as it is let.
-pub(super) async fn keep_link(link: Link) {
+pub(crate) async fn keep_link(link: Link) {
     let mut met = false;
     let mut tries = 0_u32;
     let mut pause = AGAIN;

@@ -77,7 +77,7 @@ fn find() -> Option<Card> {
 }
 
 /// What there is to know of the interface of that name.
-pub(super) fn look(name: &str) -> Option<Card> {
+fn look(name: &str) -> Option<Card> {
     let read = |what: &str| fs::read_to_string(Path::new("/sys/class/net").join(name).join(what)).ok();
     let number = read("ifindex")?.trim().parse().ok()?;
     let address = read("address")?;

@@ -123,7 +123,7 @@ mod tests {
 
     use super::super::message::tests::{kind, reply};
     use super::{CLIENTS, Client, LONGEST, SERVERS};
-    use crate::machine::card;
+    use crate::machine::card::Card;
 
     /// A pair of cards in a network of this thread's own; not where nobody may make one.
     fn cards() -> bool {
@@ -136,11 +136,12 @@ mod tests {
         ];
         let ip = |words: &str| Command::new("ip").args(words.split(' ')).status().is_ok_and(|status| status.success());
         // Both ends are here: what comes in has an address of this network's own.
-        let accept = "/proc/sys/net/ipv4/conf/berth-here/accept_local";
+        let settings = [("berth-here/accept_local", "1"), ("berth-here/rp_filter", "0"), ("all/rp_filter", "0")];
+        let set = |(name, value)| std::fs::write(format!("/proc/sys/net/ipv4/conf/{name}"), value).is_ok();
         nix::unistd::geteuid().is_root()
             && unshare(CloneFlags::CLONE_NEWNET).is_ok()
             && network.into_iter().all(ip)
-            && std::fs::write(accept, "1").is_ok()
+            && settings.into_iter().all(set)
     }
 
     fn bind(port: u16, card: &str) -> UdpSocket {
@@ -174,7 +175,8 @@ mod tests {
             }
             asked
         });
-        let client = Client::new(&card::look("berth-here").unwrap()).unwrap();
+        let card = Card { name: "berth-here".to_owned(), number: 0, hardware_address: [6, 1, 2, 3, 4, 5] };
+        let client = Client::new(&card).unwrap();
         let lease = client.obtain().unwrap();
         assert_eq!((lease.address, lease.prefix), (Ipv4Addr::new(10, 9, 8, 7), 24));
         assert_eq!(client.renew(lease.address).unwrap(), Some(lease.clone()));

@@ -234,8 +234,8 @@ pub(super) mod tests {
             // Cut anywhere, it must only not be understood.
             let _ = answer(&offer[..end], 7, CARD);
         }
-        for (address, options) in [
-            ([0, 0, 0, 0], good.as_slice()),
+        let cases: [([u8; 4], &[u8]); 10] = [
+            ([0, 0, 0, 0], &good),
             ([127, 0, 0, 1], &good),
             ([255, 255, 255, 255], &good),
             ([10, 0, 2, 15], &[53, 1, 2, 255]),
@@ -245,7 +245,8 @@ pub(super) mod tests {
             ([10, 0, 2, 15], &[53]),
             ([10, 0, 2, 15], &[53, 0]),
             ([10, 0, 2, 15], &[]),
-        ] {
+        ];
+        for (address, options) in cases {
             assert_eq!(answer(&reply(&asked, address, options), 7, CARD), None, "{address:?} {options:?}");
         }
         assert_eq!(answer(&reply(&asked, [0; 4], &[53, 1, 6]), 7, CARD), Some(Answer::No));

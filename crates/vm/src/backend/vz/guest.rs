@@ -93,6 +93,15 @@ enum Over {
     Panicked(Failed),
 }
 
+impl From<VzError> for Failed {
+    /// Of a start.
+    fn from(error: VzError) -> Self {
+        // A kernel that it cannot begin with looks like any other failure.
+        let outside = !matches!(error, VzError::Failed { .. } | VzError::Silent { .. });
+        Self { outside, ..Self::of("starting the machine", &error, error.fix()) }
+    }
+}
+
 /// The console of one machine.
 struct Console {
     tail: SharedTail,
@@ -116,18 +125,12 @@ impl Life {
                 return Ok(());
             }
             let fresh = is_fresh(&self.paths.data_disk());
-            let outside =
-                |error: VzError| Failed { outside: true, ..Failed::of("starting the machine", &error, error.fix()) };
-            // Given up when the machine has ended, not before.
-            let disk = DataDisk::open(&self.paths.data_disk(), self.settings.disk_bytes()).await;
-            let disk = disk.map_err(|error| outside(error.into()))?;
-            let (machine, console) = self.start().await.map_err(outside)?;
+            let (machine, console) = self.start().await?;
             self.reins.stage("kernel").await;
             let machine = Arc::new(machine);
             let linked = self.reins.link(Arc::<Machine>::clone(&machine), self.image.agent_protocol, self.pace);
             let over = self.follow(&machine, console, fresh).await;
             self.reins.unlink(linked);
-            drop(disk);
             match over {
                 Over::Ended => return Ok(()),
                 Over::Failed(failed) => return Err(failed),
@@ -141,6 +144,9 @@ impl Life {
     }
 
     async fn start(&self) -> Result<(Machine, Console), VzError> {
+        // Checked, grown and let go of: the framework locks it by itself, and would find it taken. Who else could be its
+        // owner is kept out by the lock of the data folder.
+        drop(DataDisk::open(&self.paths.data_disk(), self.settings.disk_bytes()).await?);
         let identifier = identity::identifier(&*self.api, &self.paths.machine_identifier())?;
         let shared = self.shared().await;
         let (console, theirs) = self.hear().await?;

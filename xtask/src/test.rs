@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::error::Error;
 use crate::setup::{self, Purpose};
 use crate::workspace::{Profile, Workspace};
-use crate::{appliance, build, out, process, tidy, wire};
+use crate::{appliance, build, crosscheck, out, process, tidy, wire};
 use engines::{Engines, Record};
 
 /// What can be run alone, in the order in which all of it runs.
@@ -20,6 +20,7 @@ pub(crate) enum Group {
     Clippy,
     Gen,
     Tidy,
+    Cross,
     Unit,
     Ui,
     Engine,
@@ -29,11 +30,12 @@ pub(crate) enum Group {
 }
 
 impl Group {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Fmt,
         Self::Clippy,
         Self::Gen,
         Self::Tidy,
+        Self::Cross,
         Self::Unit,
         Self::Ui,
         Self::Engine,
@@ -48,6 +50,7 @@ impl Group {
             Self::Clippy => "clippy",
             Self::Gen => "gen",
             Self::Tidy => "tidy",
+            Self::Cross => "cross",
             Self::Unit => "unit",
             Self::Ui => "ui",
             Self::Engine => "engine",
@@ -73,7 +76,8 @@ impl Group {
         use Purpose::{Browser, BrowserTests, Build, Desktop, DesktopTests, Engine, EngineTests};
         match self {
             Self::Fmt | Self::Ui => &[Browser],
-            Self::Gen | Self::Tidy => &[],
+            // The group `cross` finds its compiler itself: where there is none, the others can still run.
+            Self::Gen | Self::Tidy | Self::Cross => &[],
             Self::Clippy | Self::Unit => &[Build, Browser, Desktop],
             Self::Engine | Self::Vm => &[Build, Engine, EngineTests],
             Self::Browser => &[Build, Browser, Engine, EngineTests, BrowserTests],
@@ -182,6 +186,7 @@ impl Runner<'_> {
             Group::Clippy => self.clippy(),
             Group::Gen => wire::check(self.workspace),
             Group::Tidy => tidy::tidy(self.workspace),
+            Group::Cross => crosscheck::crosscheck(self.workspace),
             Group::Unit => self.unit(),
             Group::Ui => self.ui(),
             Group::Engine => self.engine(),

@@ -10,6 +10,8 @@ mod port;
 mod published;
 mod quiet;
 mod streams;
+mod vsock;
+mod way;
 
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -28,6 +30,7 @@ use crate::error::Error;
 use control::Answers;
 use files::Waker;
 use picture::Picture;
+use way::Way;
 
 /// The host is away, or has just gone; the port has no event that says when it is back.
 const AWAY: Duration = Duration::from_millis(50);
@@ -118,11 +121,9 @@ impl Agent {
         tokio::spawn(hear(read, heard));
         tokio::spawn(picture::command(write, wanted));
         tokio::spawn(quiet::give_back(self.tell.clone()));
-        let device = port::open()?;
+        let way = Way::open()?;
         loop {
-            let port = port::Port::of(&device)?;
-            let connecting = berth_mux::connect(port, Role::Guest, Config::default());
-            let connected = self.meanwhile(connecting, &mut events).await;
+            let connected = self.meanwhile(way.session(), &mut events).await;
             match connected {
                 Ok(session) => self.serve(session, &mut events, &commands).await,
                 // The host is away.

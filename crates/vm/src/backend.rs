@@ -1,15 +1,37 @@
-//! What runs the appliance: `native` in namespaces of this kernel, `qemu` in a machine of its own.
+//! What runs the appliance: `native` in namespaces of this kernel, `qemu` and `vz` in a machine of its own.
 //!
 //! Both give a [`Guest`], which tells what happens in [`GuestEvent`]s and can be stopped and killed; what the supervisor
 //! must know of their differences, [`Features`] says.
 
 mod event;
+pub(crate) mod machine;
+#[cfg(target_os = "linux")]
+mod memory;
+#[cfg(target_os = "linux")]
 pub(crate) mod native;
+#[cfg(target_os = "linux")]
 pub(crate) mod network;
 mod pace;
+#[cfg(target_os = "linux")]
 pub(crate) mod qemu;
 mod settings;
 mod shares;
+mod tools;
+pub(crate) mod vz;
+
+// What only Linux has, as it is elsewhere: never there.
+#[cfg(not(target_os = "linux"))]
+#[path = "backend/elsewhere/memory.rs"]
+mod memory;
+#[cfg(not(target_os = "linux"))]
+#[path = "backend/elsewhere/native.rs"]
+pub(crate) mod native;
+#[cfg(not(target_os = "linux"))]
+#[path = "backend/elsewhere/network.rs"]
+pub(crate) mod network;
+#[cfg(not(target_os = "linux"))]
+#[path = "backend/elsewhere/qemu.rs"]
+pub(crate) mod qemu;
 
 use std::sync::Arc;
 
@@ -20,13 +42,14 @@ use crate::paths::EnginePaths;
 use crate::slots::Choice;
 use crate::socket::{EngineDial, OpenFiles, UnixEngine};
 pub(crate) use event::{Condition, GuestEvent, ServiceState};
+pub(crate) use machine::{Upkeep, UpkeepError, disk_in_use};
 pub use native::rootless::Missing;
 pub(crate) use native::rootless::{self, Identities};
 pub(crate) use pace::Pace;
-pub(crate) use qemu::{Tools, Upkeep, UpkeepError, disk_in_use};
 pub use settings::{Backend, EngineSettings, SettingsChange};
 pub(crate) use shares::{MOST as MOST_SHARES, words};
 pub use shares::{Share, Shares};
+pub(crate) use tools::Tools;
 
 /// What a backend is like, for who would otherwise ask which one it is, or on what system it runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +74,7 @@ impl Backend {
                 let rootless = !nix::unistd::geteuid().is_root();
                 Features { rootless, network_from_outside: true, machine: false }
             }
-            Self::Qemu => Features { rootless: false, network_from_outside: false, machine: true },
+            Self::Qemu | Self::Vz => Features { rootless: false, network_from_outside: false, machine: true },
         }
     }
 
@@ -59,7 +82,7 @@ impl Backend {
     pub(crate) fn logs(self) -> &'static [&'static str] {
         match self {
             Self::Native => &["containerd", "dockerd"],
-            Self::Qemu => &["console"],
+            Self::Qemu | Self::Vz => &["console"],
         }
     }
 
@@ -68,6 +91,7 @@ impl Backend {
         match self {
             Self::Native => Pace::NATIVE,
             Self::Qemu => Pace::EMULATED,
+            Self::Vz => Pace::MACHINE,
         }
     }
 }
@@ -76,7 +100,7 @@ impl Backend {
 #[derive(Debug)]
 pub(crate) enum Guest {
     Native(native::Guest),
-    Machine(qemu::Guest),
+    Machine(machine::Guest),
 }
 
 impl Guest {
@@ -93,7 +117,8 @@ impl Guest {
             Backend::Native => {
                 native::Guest::launch(paths, &choice.appliance, identities, with_network, open_files).map(Self::Native)
             }
-            Backend::Qemu => qemu::Guest::launch(paths, choice, settings, tools.clone()).map(Self::Machine),
+            Backend::Qemu => qemu::launch(paths, choice, settings, tools.qemu.clone()).map(Self::Machine),
+            Backend::Vz => vz::launch(paths, choice, settings, &tools.vz).map(Self::Machine),
         }
     }
 

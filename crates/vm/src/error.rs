@@ -56,6 +56,16 @@ pub enum Error {
         /// The program that was to start it.
         next_to: PathBuf,
     },
+    /// Another system's backend was asked for.
+    #[error("the backend `{backend}` needs {needs}; use `--backend {instead}` on this computer")]
+    OtherSystem {
+        /// Its name.
+        backend: &'static str,
+        /// On what it runs.
+        needs: &'static str,
+        /// What runs here.
+        instead: &'static str,
+    },
     /// The engine cannot be run as was asked.
     #[error("{0}")]
     BadSettings(String),

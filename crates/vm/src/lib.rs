@@ -17,6 +17,8 @@ mod lock;
 mod paths;
 mod ping;
 mod ports;
+mod program;
+mod room;
 mod slots;
 mod socket;
 mod status;

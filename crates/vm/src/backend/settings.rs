@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::memory::memory_bytes;
 use super::shares::Shares;
 use crate::error::Error;
 use crate::paths::EnginePaths;
@@ -21,14 +22,21 @@ const DEFAULT_IDLE_SECONDS: u64 = 15 * 60;
 const IDLE_SECONDS: std::ops::RangeInclusive<u64> = 10..=365 * 24 * 3600;
 
 /// What runs the engine.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
     /// Namespaces of this machine's kernel.
-    #[default]
     Native,
     /// A virtual machine of QEMU's.
     Qemu,
+    /// A virtual machine of macOS's own.
+    Vz,
+}
+
+impl Default for Backend {
+    fn default() -> Self {
+        if cfg!(target_os = "macos") { Self::Vz } else { Self::Native }
+    }
 }
 
 impl Backend {
@@ -38,13 +46,37 @@ impl Backend {
         match self {
             Self::Native => "native",
             Self::Qemu => "qemu",
+            Self::Vz => "vz",
         }
+    }
+
+    /// The one that runs machines on this system. Their disks are the same everywhere.
+    pub(crate) fn of_machines() -> Self {
+        if cfg!(target_os = "macos") { Self::Vz } else { Self::Qemu }
+    }
+
+    /// Whether this system can have it at all.
+    pub(crate) fn check_system(self) -> Result<(), Error> {
+        let has = match self {
+            Self::Native | Self::Qemu => cfg!(target_os = "linux"),
+            Self::Vz => cfg!(target_os = "macos"),
+        };
+        if has { Ok(()) } else { Err(self.refusal()) }
+    }
+
+    /// Why there is none on this system.
+    pub(crate) fn refusal(self) -> Error {
+        let needs = match self {
+            Self::Native | Self::Qemu => "Linux",
+            Self::Vz => "macOS 13 or newer",
+        };
+        Error::OtherSystem { backend: self.name(), needs, instead: Self::default().name() }
     }
 
     fn other(self) -> Self {
         match self {
-            Self::Native => Self::Qemu,
-            Self::Qemu => Self::Native,
+            Self::Native => Self::of_machines(),
+            Self::Qemu | Self::Vz => Self::Native,
         }
     }
 
@@ -52,7 +84,7 @@ impl Backend {
     fn data(self, paths: &EnginePaths) -> Option<PathBuf> {
         let data = match self {
             Self::Native => paths.data().join("docker"),
-            Self::Qemu => paths.data_disk(),
+            Self::Qemu | Self::Vz => paths.data_disk(),
         };
         data.exists().then_some(data)
     }
@@ -62,8 +94,8 @@ impl std::str::FromStr for Backend {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        [Self::Native, Self::Qemu].into_iter().find(|backend| backend.name() == text).ok_or_else(|| {
-            Error::BadSettings(format!("`{text}` is no way to run the engine: there is `native` and `qemu`"))
+        [Self::Native, Self::Qemu, Self::Vz].into_iter().find(|backend| backend.name() == text).ok_or_else(|| {
+            Error::BadSettings(format!("`{text}` is no way to run the engine: there is `native`, `qemu` and `vz`"))
         })
     }
 }
@@ -170,6 +202,7 @@ impl EngineSettings {
 
     fn check(&self, paths: &EnginePaths) -> Result<(), Error> {
         let bad = |text: String| Err(Error::BadSettings(text));
+        self.backend.check_system()?;
         if let (None, Some(theirs)) = (self.backend.data(paths), self.backend.other().data(paths)) {
             let (wanted, made) = (self.backend.name(), self.backend.other().name());
             let theirs = theirs.display();
@@ -212,7 +245,7 @@ impl EngineSettings {
     pub(crate) fn idle(&self) -> Option<Duration> {
         let seconds = self.idle_seconds.unwrap_or(match self.backend {
             Backend::Native => 0,
-            Backend::Qemu => DEFAULT_IDLE_SECONDS,
+            Backend::Qemu | Backend::Vz => DEFAULT_IDLE_SECONDS,
         });
         (seconds > 0).then(|| Duration::from_secs(seconds))
     }
@@ -220,12 +253,6 @@ impl EngineSettings {
     pub(crate) fn disk_bytes(&self) -> u64 {
         self.disk_gib.saturating_mul(GIB)
     }
-}
-
-fn memory_bytes() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
 #[cfg(test)]
@@ -272,5 +299,17 @@ mod tests {
         let change = SettingsChange { backend: Some(Backend::Qemu), ..SettingsChange::default() };
         let error = EngineSettings::change(&paths, change).unwrap_err().to_string();
         assert!(error.contains("--backend native"), "{error}");
+    }
+
+    #[cfg(not(target_os = "macos"))]
+    #[test]
+    fn what_another_system_runs_is_refused_with_what_it_needs() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = EnginePaths::with_runtime(folder.path(), None).unwrap();
+        let change = SettingsChange { backend: Some("vz".parse().unwrap()), ..SettingsChange::default() };
+        let error = EngineSettings::change(&paths, change).unwrap_err();
+        assert!(matches!(error, crate::Error::OtherSystem { backend: "vz", .. }), "{error}");
+        assert!(error.to_string().contains("macOS 13 or newer"), "{error}");
+        assert!(!paths.settings_file().exists());
     }
 }

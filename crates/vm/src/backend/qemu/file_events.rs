@@ -25,6 +25,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use crate::backend::machine::{Companion, Doing};
 use crate::backend::{GuestEvent, Share};
 use crate::status::FileEventsStatus;
 use containers::{follow, mounted};
@@ -71,7 +72,7 @@ impl FileEvents {
     }
 
     /// Watches and tells until the session or its dockerd ends.
-    pub(super) async fn run(self, opener: Opener, control: ControlSender, tell: mpsc::Sender<GuestEvent>) {
+    async fn watch(self, opener: Opener, control: ControlSender, tell: mpsc::Sender<GuestEvent>) {
         let Err(why) = self.serve(&opener, &control, &tell).await;
         match why {
             FileEventsError::Over => tracing::debug!(%why, "file events"),
@@ -153,6 +154,12 @@ impl FileEvents {
                 () = until(voice.due(&tree)) => voice.say(&tree, unknown.as_ref()).await,
             }
         }
+    }
+}
+
+impl Companion for FileEvents {
+    fn run(&self, opener: Opener, control: ControlSender, tell: mpsc::Sender<GuestEvent>) -> Doing<'static, ()> {
+        Box::pin(self.clone().watch(opener, control, tell))
     }
 }
 

@@ -21,11 +21,10 @@ use tokio::time::timeout;
 
 use super::MachineSpec;
 use super::command_line::{DATA_NODE, agent_socket, arguments, check};
-use super::console::{LogFile, SharedTail};
-use super::disk::DataDisk;
 use super::error::QemuError;
 use super::process::{self, Held, Process};
 use super::qmp::{Qmp, QmpError};
+use crate::backend::machine::{DataDisk, LogFile, SharedTail};
 use events::{Follower, Voice};
 
 const CONSOLE_LINES: usize = 200;

@@ -1,11 +1,8 @@
 //! Memory that the guest does not use is taken back. A guest reports free pages by itself, but only whole blocks of them and a
 //! sixteenth of those every two seconds; the balloon takes all at once, and lets go of them when this computer has them.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use berth_mux::ControlSender;
-use berth_mux::control::{Reply, Request};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -18,26 +15,13 @@ const WORTH: u64 = 32 << 20;
 /// A balloon that did not grow for so long does not grow any more.
 const STILL: Duration = Duration::from_secs(3);
 const LONGEST: Duration = Duration::from_secs(30);
-const ANSWER: Duration = Duration::from_secs(20);
-
-/// Asks the guest what is free, and takes that.
-pub(super) async fn take_what_is_free(machine: Arc<Machine>, control: ControlSender) {
-    let outcome = match control.request(Request::Metrics, ANSWER).await {
-        Ok(Reply::Metrics(guest)) => take(&machine, guest.memory.available_bytes).await.map_err(|error| error.to_string()),
-        Ok(_) => Err("the guest answered something else than it was asked".to_owned()),
-        Err(error) => Err(error.to_string()),
-    };
-    if let Err(why) = outcome {
-        tracing::info!(why, "the guest's free memory was not taken back");
-    }
-}
 
 /// Takes what is available to the guest's programs, of which the guest has the use again afterwards.
 ///
 /// # Errors
 ///
 /// QEMU does not answer or is gone.
-async fn take(machine: &Machine, available: u64) -> Result<(), QemuError> {
+pub(super) async fn take(machine: &Machine, available: u64) -> Result<(), QemuError> {
     let _one = machine.memory.balloon.lock().await;
     let whole = machine.memory.whole;
     let Some(target) = target(whole, available) else { return Ok(()) };

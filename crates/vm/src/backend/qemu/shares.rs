@@ -12,9 +12,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use super::console::{SharedTail, Told};
 use super::leash;
 use super::process::{Ended, Held, Process, remove};
+use crate::backend::machine::{AbortOnDrop, SharedTail, Told};
 use crate::backend::{Condition, GuestEvent, Share, words};
 use crate::paths::EnginePaths;
 
@@ -118,12 +118,12 @@ impl Serving {
     }
 
     /// Tells of each that ends before its machine.
-    pub(super) fn watch(&self, tell: &mpsc::Sender<GuestEvent>) -> Vec<super::guest::AbortOnDrop> {
+    pub(super) fn watch(&self, tell: &mpsc::Sender<GuestEvent>) -> Vec<AbortOnDrop> {
         let dead = watch::Sender::new(Vec::<String>::new());
         let watched = self.daemons.iter().map(|daemon| {
             let (mut ended, folder) = (daemon.process.ended(), daemon.folder.display().to_string());
             let (tell, dead, errors) = (tell.clone(), dead.clone(), daemon.errors.clone());
-            super::guest::AbortOnDrop(tokio::spawn(async move {
+            AbortOnDrop(tokio::spawn(async move {
                 let _ = ended.wait_for(Option::is_some).await;
                 tokio::time::sleep(OUTLIVED).await;
                 tracing::warn!(folder, errors = ?errors.lines(), "virtiofsd ended");

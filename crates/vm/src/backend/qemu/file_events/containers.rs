@@ -12,7 +12,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::backend::qemu::guest::DOCKER;
+use crate::backend::machine::DOCKER;
 use crate::lines;
 
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::FileEvents;
 use super::shared::Shared;
 use super::tree::Tree;
+use crate::backend::machine::Companion as _;
 use crate::backend::{GuestEvent, Share};
 use crate::status::FileEventsStatus;
 
@@ -22,21 +23,25 @@ const LONG: Duration = Duration::from_secs(60);
 /// In which nothing more happens.
 const SILENCE: Duration = Duration::from_millis(700);
 
-struct Folder(tempfile::TempDir, PathBuf);
+struct Folder {
+    /// Where it is once links are followed.
+    path: PathBuf,
+    _kept: tempfile::TempDir,
+}
 
 impl Folder {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().canonicalize().unwrap();
-        Self(folder, path)
+        Self { path, _kept: folder }
     }
 
     fn at(&self, path: &str) -> PathBuf {
-        self.1.join(path)
+        self.path.join(path)
     }
 
     fn shares(&self) -> [Share; 1] {
-        [Share { path: self.1.clone(), read_only: false }]
+        [Share { path: self.path.clone(), read_only: false }]
     }
 
     /// Watches some of it, as if containers had mounted it.

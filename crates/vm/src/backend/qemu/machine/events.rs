@@ -8,8 +8,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::{Exit, ExitCause, Flags, MachineEvent};
+use crate::backend::machine::{SharedTail, Told};
 use crate::backend::qemu::command_line::AGENT_DEVICE;
-use crate::backend::qemu::console::{SharedTail, Told};
 use crate::backend::qemu::process::Ended;
 use crate::backend::qemu::qmp::{Event, Qmp};
 

@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::{IDLE, LONG, POWER_OFF, RESET, assert_gone, event, kernel_saying, rest, spec};
+use crate::backend::machine::DiskError;
 use crate::backend::qemu::{ExitCause, Machine, MachineEvent, MachineSpec, QemuError, QmpError, find_program};
 
 async fn real(folder: &Path, text: &str, ending: &[u8]) -> MachineSpec {
@@ -98,7 +99,7 @@ async fn a_qemu_that_is_killed_is_noticed_and_its_disk_is_free_again() {
     let (machine, mut events) = Machine::launch(&spec).await.unwrap();
     event(&mut events, said("up")).await;
     let second = Machine::launch(&spec).await.unwrap_err();
-    assert!(matches!(second, QemuError::DiskInUse { .. }), "{second}");
+    assert!(matches!(second, QemuError::Disk(DiskError::DiskInUse { .. })), "{second}");
 
     kill(Pid::from_raw(machine.pid().cast_signed()), Signal::SIGKILL).unwrap();
     let exit = event(&mut events, |event| match event {

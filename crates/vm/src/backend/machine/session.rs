@@ -12,10 +12,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::file_events::FileEvents;
-use super::guest::AbortOnDrop;
 use super::wall_clock::WallClock;
-use super::{Machine, QemuError, memory};
+use super::{AbortOnDrop, Companion, MachineError, RunningMachine, upkeep};
 use crate::backend::{GuestEvent, Pace, ServiceState};
 use crate::ports::{Reach, publish};
 
@@ -43,7 +41,7 @@ const PUBLICATIONS: usize = 4096;
 #[derive(Debug, thiserror::Error)]
 enum MeetError {
     #[error(transparent)]
-    Channel(#[from] QemuError),
+    Channel(#[from] MachineError),
     #[error(transparent)]
     Connect(#[from] ConnectError),
     #[error("its agent did not answer within {0:?}")]
@@ -60,16 +58,15 @@ enum MeetError {
 }
 
 /// What sessions are held with.
-pub(super) struct Link {
-    pub(super) machine: Arc<Machine>,
+pub(crate) struct Link {
+    pub(crate) machine: Arc<dyn RunningMachine>,
     /// The agent's, as the appliance says.
-    pub(super) protocol: u32,
-    pub(super) pace: Pace,
-    pub(super) tell: mpsc::Sender<GuestEvent>,
-    pub(super) opener: watch::Sender<Option<Opener>>,
-    pub(super) control: watch::Sender<Option<ControlSender>>,
-    /// Who tells of files that change here, if somebody is to.
-    pub(super) file_events: Option<FileEvents>,
+    pub(crate) protocol: u32,
+    pub(crate) pace: Pace,
+    pub(crate) tell: mpsc::Sender<GuestEvent>,
+    pub(crate) opener: watch::Sender<Option<Opener>>,
+    pub(crate) control: watch::Sender<Option<ControlSender>>,
+    pub(crate) companion: Option<Arc<dyn Companion>>,
 }
 
 /// Why a session ended, and whether it ever was one.
@@ -79,7 +76,7 @@ struct Held {
 }
 
 /// Holds sessions for as long as it is let.
-pub(super) async fn keep_link(link: Link) {
+pub(crate) async fn keep_link(link: Link) {
     let mut met = false;
     let mut tries = 0_u32;
     let mut pause = AGAIN;
@@ -147,7 +144,7 @@ impl Link {
         // Without it the next tick does.
         let wall_clock = WallClock::new().ok();
         // It lives as long as dockerd, which tells what it needs, and ends with the session.
-        let mut _file_events = None;
+        let mut _companion = None;
         loop {
             tokio::select! {
                 end = ended.wait() => return Held { greeted, why: end.to_string() },
@@ -170,13 +167,13 @@ impl Link {
                     Some(Inbound::Event(event)) => {
                         if is_dockerd_ready(&event) {
                             tokio::spawn(grow(sender.clone()));
-                            _file_events = self.file_events.clone().map(|events| {
-                                let telling = events.run(opener.clone(), sender.clone(), self.tell.clone());
-                                AbortOnDrop(tokio::spawn(telling))
+                            _companion = self.companion.as_ref().map(|companion| {
+                                let going_along = companion.run(opener.clone(), sender.clone(), self.tell.clone());
+                                AbortOnDrop(tokio::spawn(going_along))
                             });
                         }
                         if matches!(event, Event::Freed) {
-                            tokio::spawn(memory::take_what_is_free(Arc::clone(&self.machine), sender.clone()));
+                            tokio::spawn(upkeep::take_what_is_free(Arc::clone(&self.machine), sender.clone()));
                         }
                         if let Some(event) = understood(event) {
                             tracing::info!(?event, "guest");

@@ -146,10 +146,10 @@ fn a_link_leads_no_watch_out_of_a_share() {
     let (folder, outside) = (Folder::new(), Folder::new());
     fs::create_dir(folder.at("src")).unwrap();
     fs::create_dir(outside.at("secret")).unwrap();
-    std::os::unix::fs::symlink(&outside.1, folder.at("src/link")).unwrap();
+    std::os::unix::fs::symlink(&outside.path, folder.at("src/link")).unwrap();
     let mut tree = folder.tree(&["src", "src/link", "src/link/secret"]);
     assert_eq!((tree.folders(), tree.note()), (1, None));
-    std::os::unix::fs::symlink(&outside.1, folder.at("src/later")).unwrap();
+    std::os::unix::fs::symlink(&outside.path, folder.at("src/later")).unwrap();
     assert_eq!(tree.all(), [folder.at("src/later")]);
     fs::write(outside.at("secret/file"), "").unwrap();
     assert_eq!((tree.all().len(), tree.folders()), (0, 1));

@@ -4,6 +4,14 @@
 //! One supervisor process per data folder owns everything (`berth engine run`). [`launch::start`],
 //! [`launch::stop`] and [`launch::status`] find it, or start it, through its control socket; [`ControlClient`]
 //! watches it.
+#![cfg_attr(
+    not(target_os = "linux"),
+    allow(
+        dead_code,
+        unreachable_code,
+        reason = "what only Linux has is used there alone, also where all systems have it"
+    )
+)]
 
 mod appliance;
 mod backend;

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::refusal::Refusal;
-use super::{Connection, Settings, is_closed_by_peer};
+use super::{Connection, Settings};
 use crate::status::Failure;
 
 /// An engine that was said to be there and takes no connection is asked again after this.
@@ -191,7 +191,7 @@ fn ended() -> Refusal {
 async fn gone(client: &UnixStream) {
     // A unix socket has no such data: only an end makes it ready, and not the request that waits in it.
     let ended = client.ready(tokio::io::Interest::PRIORITY).await;
-    if ended.is_ok() && !is_closed_by_peer(client) {
+    if ended.is_ok() && !super::is_closed_by_peer(client) {
         std::future::pending::<()>().await;
     }
 }

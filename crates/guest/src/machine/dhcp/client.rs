@@ -136,7 +136,13 @@ mod tests {
         ];
         let ip = |words: &str| Command::new("ip").args(words.split(' ')).status().is_ok_and(|status| status.success());
         // Both ends are here: what comes in has an address of this network's own.
-        let settings = [("berth-here/accept_local", "1"), ("berth-here/rp_filter", "0"), ("all/rp_filter", "0")];
+        let settings = [
+            ("berth-here/accept_local", "1"),
+            ("berth-there/accept_local", "1"),
+            ("berth-here/rp_filter", "0"),
+            ("berth-there/rp_filter", "0"),
+            ("all/rp_filter", "0"),
+        ];
         let set = |(name, value)| std::fs::write(format!("/proc/sys/net/ipv4/conf/{name}"), value).is_ok();
         nix::unistd::geteuid().is_root()
             && unshare(CloneFlags::CLONE_NEWNET).is_ok()

@@ -40,8 +40,10 @@ nothing_left() {
 gone() { ! pgrep -f -- "$work/$1( |/|\$)"; }
 
 say "a backend that is none, sizes that are none, and no machine for another backend's data"
-! engine start bad --backend vz 2>"$work/said" || fail "a backend that is none"
+! engine start bad --backend bhyve 2>"$work/said" || fail "a backend that is none"
 grep -q 'native.*qemu' "$work/said" || fail "words: $(cat "$work/said")"
+! engine start bad --backend vz 2>"$work/said" || fail "a backend of another system"
+grep -q 'needs macOS' "$work/said" || fail "words: $(cat "$work/said")"
 ! engine start bad --backend qemu --memory 1 2>/dev/null || fail "1 MiB"
 mkdir -p "$work/made/docker"
 ! engine start made --backend qemu 2>"$work/said" || fail "data of another backend"

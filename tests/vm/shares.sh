@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Folders of this computer in the engine's machine, for real: with a built appliance, QEMU, virtiofsd, `docker`, python3
-# and a static busybox.
+# Folders of this computer in the engine's machine, for real: with a built appliance, QEMU, virtiofsd, `docker`, python3,
+# rustc and a static busybox.
 #   tests/vm/shares.sh [folder of berth]
 set -euo pipefail
 
@@ -8,6 +8,8 @@ programs=$(realpath "${1:-"$(dirname "$0")/../../target/debug"}")
 work=$(mktemp -d /tmp/berth-shares-XXXXXX)
 berth=$programs/berth
 unset DOCKER_HOST DOCKER_CONTEXT
+mkdir -p "$work/image/bin"
+rustc --edition 2024 -C target-feature=+crt-static -C opt-level=1 -C strip=symbols -o "$work/image/bin/watcher" "$(dirname "$0")/watcher.rs"
 export DOCKER_CONFIG=$work/client HOME=$work/home
 fail() { echo "FAIL: $*" >&2; tail -n 20 "$work"/*/log/supervisor.log >&2 || true; exit 1; }
 now() { date +%s%3N; }
@@ -30,14 +32,13 @@ sum() { sha256sum | cut -d ' ' -f 1; }
 took() { local from; from=$(now); "$@" >/dev/null; echo "   $((($(now) - from))) ms: ${*:3}"; }
 
 project="$work/home/my project ü"
-mkdir -p "$project/src" "$work/fixed" "$work/elsewhere" "$work/image/bin"
+mkdir -p "$project/src" "$work/fixed" "$work/elsewhere"
 echo from-host >"$project/src/file"
 echo fixed >"$work/fixed/file"
 echo secret >"$work/elsewhere/secret"
 ln -s "$work/elsewhere/secret" "$project/link"
 cp "$(command -v busybox)" "$work/image/bin/busybox"
-for applet in sh cat ls sync sleep true touch mv chmod ln stat sha256sum dd mkdir find rm id inotifyd; do ln -sf busybox "$work/image/bin/$applet"; done
-
+for applet in sh cat ls sync sleep true touch mv chmod ln stat sha256sum dd mkdir find rm id; do ln -sf busybox "$work/image/bin/$applet"; done
 say "what cannot be shared is refused"
 for bad in / /etc /nowhere "$project"; do
   ! engine start --backend qemu --share "$bad" 2>"$work/said" || fail "$bad is shared"
@@ -70,7 +71,7 @@ until_ok 10000 sees || fail "what the host changes"
 
 say "what changes here wakes who watches files in a container, and is changed by that in nothing"
 echo one >"$project/src/watched"
-on run -d --name watcher -v "$project/src:/w" busybox inotifyd - /w:ecwmynd >/dev/null
+on run -d --name watcher -v "$project/src:/w" busybox watcher /w >/dev/null
 on logs -f watcher >"$work/heard" 2>&1 &
 folders() { [ "$(engine status --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["file_events"]["folders"])')" -ge 2 ]; }
 until_ok 30000 folders || fail "no folders are watched: $(engine status)"

@@ -254,7 +254,8 @@ impl Runner<'_> {
         let tested = process::run(self.environment(&mut command));
         // The examples of the client's documentation, on the same engine.
         let mut examples = self.workspace.cargo();
-        examples.args(["test", "--quiet", "--package", "berth-engine", "--doc"]);
+        examples.args(["test", "--quiet", "--doc"]);
+        examples.args(if self.whole() { &["--workspace"][..] } else { &["--package", "berth-engine"][..] });
         engines.environment(&mut examples);
         let tested = tested.and(process::run(&mut examples));
         drop(engines);

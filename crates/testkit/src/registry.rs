@@ -249,6 +249,14 @@ fn program() -> PathBuf {
     std::env::var_os("BERTH_REGISTRY").map_or_else(|| "docker-registry".into(), PathBuf::from)
 }
 
+/// Where that program is.
+pub(crate) fn found() -> std::io::Result<PathBuf> {
+    let program = program();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut places = std::env::split_paths(&path).map(|folder| folder.join(&program));
+    places.find(|path| path.is_file()).ok_or_else(|| std::io::Error::other("docker-registry is not installed"))
+}
+
 fn new_folder() -> Result<TempDir, Error> {
     Ok(tempfile::Builder::new().prefix("berth-registry-").tempdir()?)
 }

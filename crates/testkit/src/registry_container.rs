@@ -7,6 +7,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::raw::{self, Raw};
+use crate::registry;
 
 /// Name and password that a registry with logins lets in.
 pub const LOGIN: (&str, &str) = ("me", "marker-password");
@@ -57,7 +58,10 @@ fn root() -> std::io::Result<Vec<u8>> {
     std::fs::write(folder.path().join("open.yml"), config)?;
     std::fs::write(folder.path().join("closed.yml"), format!("{config}{auth}"))?;
     std::fs::write(folder.path().join("htpasswd"), format!("{}:{HASH}\n", LOGIN.0))?;
-    let files = ["usr/bin/docker-registry", "lib64/ld-linux-x86-64.so.2", "lib/x86_64-linux-gnu/libc.so.6"];
+    let programs = folder.path().join("usr/bin");
+    std::fs::create_dir_all(&programs)?;
+    std::fs::copy(registry::found()?, programs.join("docker-registry"))?;
+    let files = ["lib64/ld-linux-x86-64.so.2", "lib/x86_64-linux-gnu/libc.so.6"];
     let mut command = Command::new("tar");
     command.args(["--numeric-owner", "-h", "-c", "-C", "/"]).args(files).arg("-C").arg(folder.path()).arg(".");
     let output = command.output()?;

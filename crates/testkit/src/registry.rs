@@ -250,7 +250,10 @@ fn program() -> PathBuf {
 }
 
 /// Where that program is.
-pub(crate) fn found() -> std::io::Result<PathBuf> {
+///
+/// # Errors
+/// It is not installed, and nobody has unpacked it.
+pub fn found() -> std::io::Result<PathBuf> {
     let program = program();
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut places = std::env::split_paths(&path).map(|folder| folder.join(&program));

@@ -1,6 +1,6 @@
 //! Plugins. They can have no label, so that each case removes its own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -10,6 +10,7 @@ use berth_engine::reference::PluginName;
 use berth_engine::registry::RegistryAuth;
 use berth_engine::{Docker, Error, Filters};
 use berth_testkit::engines::EngineKind;
+use berth_testkit::registry::found;
 use futures_util::{Stream, StreamExt as _};
 use serde_json::json;
 
@@ -40,16 +41,16 @@ pub(crate) fn cases() -> Vec<Case> {
 
 static MADE: AtomicU32 = AtomicU32::new(0);
 
-/// What makes a plugin of `files` of this machine. No two are the same: engines mix up plugins of the same content that
+/// What makes a plugin of `files`, each with where it is on this machine. No two are the same: engines mix up plugins of the same content that
 /// are made and removed at the same time.
-fn archive(cx: &CaseContext, entrypoint: &[&str], files: &[&str]) -> Vec<u8> {
+fn archive(cx: &CaseContext, entrypoint: &[&str], files: &[(&str, PathBuf)]) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("rootfs");
     std::fs::create_dir(&root).unwrap();
-    for file in files {
+    for (file, source) in files {
         let place = root.join(file);
         std::fs::create_dir_all(place.parent().unwrap()).unwrap();
-        std::fs::copy(Path::new("/").join(file), place).unwrap();
+        std::fs::copy(source, place).unwrap();
     }
     let config = "version: 0.1\nstorage: {inmemory: {}}\nhttp: {net: unix, addr: /run/docker/plugins/p.sock}\n";
     std::fs::write(root.join("listen.yml"), config).unwrap();
@@ -79,8 +80,10 @@ fn idle(cx: &CaseContext) -> Vec<u8> {
 
 /// One that listens on its socket, which is all that an engine wants of a kind it does not know.
 fn listening(cx: &CaseContext) -> Vec<u8> {
-    let program = "usr/bin/docker-registry";
-    let files = [program, "lib64/ld-linux-x86-64.so.2", "lib/x86_64-linux-gnu/libc.so.6"];
+    let program = found().unwrap();
+    let [loader, library] = ["lib64/ld-linux-x86-64.so.2", "lib/x86_64-linux-gnu/libc.so.6"];
+    let here = |file: &str| Path::new("/").join(file);
+    let files = [("usr/bin/docker-registry", program), (loader, here(loader)), (library, here(library))];
     archive(cx, &["/usr/bin/docker-registry", "serve", "/listen.yml"], &files)
 }
 

@@ -14,7 +14,7 @@ use crate::{out, process};
 /// the other system.
 const TARGETS: [(&str, &[&str]); 2] = [
     ("aarch64-apple-darwin", &["berth-wire", "berth-engine", "berth-mux", "berth-vm"]),
-    ("x86_64-pc-windows-msvc", &["berth-wire", "berth-engine", "berth-mux"]),
+    ("x86_64-pc-windows-msvc", &["berth-wire", "berth-engine", "berth-mux", "berth-wsl"]),
 ];
 
 const COMPILER: &str = "/usr/bin/rustc";

@@ -14,6 +14,7 @@ const RULES: &[(&str, &str, &[&str])] = &[
     ("berth-engine", "crates/engine", &[]),
     ("berth-store", "crates/store", &[]),
     ("berth-mux", "crates/mux", &[]),
+    ("berth-wsl", "crates/wsl", &[]),
     ("berth-guest", "crates/guest", &["berth-mux"]),
     ("berth-testkit", "crates/testkit", &[]),
     ("berth-vm", "crates/vm", &["berth-engine", "berth-mux"]),

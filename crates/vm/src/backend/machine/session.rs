@@ -9,7 +9,7 @@ use berth_mux::{
     Config, ConnectError, ControlError, ControlSender, Inbound, Offer, Opener, RefusalCode, Role, Session, Target,
 };
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::wall_clock::WallClock;
@@ -145,6 +145,7 @@ impl Link {
         let wall_clock = WallClock::new().ok();
         // It lives as long as dockerd, which tells what it needs, and ends with the session.
         let mut _companion = None;
+        let mut taking: Option<JoinHandle<()>> = None;
         loop {
             tokio::select! {
                 end = ended.wait() => return Held { greeted, why: end.to_string() },
@@ -172,8 +173,10 @@ impl Link {
                                 AbortOnDrop(tokio::spawn(going_along))
                             });
                         }
-                        if matches!(event, Event::Freed) {
-                            tokio::spawn(upkeep::take_what_is_free(Arc::clone(&self.machine), sender.clone()));
+                        // One at a time, however often the guest says so; it is not ended halfway with the session.
+                        if matches!(event, Event::Freed) && taking.as_ref().is_none_or(JoinHandle::is_finished) {
+                            let work = upkeep::take_what_is_free(Arc::clone(&self.machine), sender.clone());
+                            taking = Some(tokio::spawn(work));
                         }
                         if let Some(event) = understood(event) {
                             tracing::info!(?event, "guest");

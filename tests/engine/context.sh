@@ -57,7 +57,7 @@ b engine stop || fail "stop"
 said "uses the context .other. again"
 cmp "$config" "$work/before" || fail "config.json is another: $(diff "$work/before" "$config")"
 [ "$(stat -c %a "$config")" = 640 ] || fail "its mode"
-d context inspect berth | grep -q '"Description": "mine"' || fail "its description"
+[[ $(d context inspect berth) == *'"Description": "mine"'* ]] || fail "its description"
 [ "$(ls -A "$HOME/.docker")" = $'config.json\ncontexts' ] || fail "left: $(ls -A "$HOME/.docker")"
 
 say "another choice in between stays"

@@ -128,7 +128,7 @@ nothing_left two
 say "kill -9 of the supervisor, then start"
 kill -9 "$(process one)"
 engine start one | sed -n '1p;$p'
-on one ps --format '{{.Names}}' | grep -qx web || fail "restart: always did not bring the container back"
+[ -n "$(on one ps --quiet --filter name=web)" ] || fail "restart: always did not bring the container back"
 until_ok 3000 curl -sf "$(on one port web 80 | sed -n 1p)" || fail "its port did not come back"
 
 say "kill -9 of the supervisor, then stop"

@@ -127,7 +127,7 @@ on one run --rm --privileged --pid=host busybox sh -c 'for p in /proc/[0-9]*; do
 until_ok 60000 is one ready || fail "the engine is not found again: $(engine status one)"
 again() { [ "$(curl -gs --max-time 10 "http://$(on one port web 80 | head -n 1)/")" = hello ]; }
 until_ok 30000 again || fail "the port does not come back"
-on one inspect -f '{{.State.Running}}' cat | grep -q true || fail "its containers"
+[ "$(on one inspect -f '{{.State.Running}}' cat)" = true ] || fail "its containers"
 
 say "QEMU is killed while files are written: what was synced is there, and the engine comes back by itself"
 on one run -d --name writer -v files:/files busybox sh -c \
@@ -191,7 +191,7 @@ sleep 25
 is one ready || fail "it sleeps although a container runs: $(engine status one)"
 on one rm -f busy >/dev/null
 until_ok 120000 is one asleep || fail "it does not go to sleep again"
-engine start one | grep -q '^engine    ready' || fail "start does not wake it"
+engine start one >"$work/said" && grep -q '^engine    ready' "$work/said" || fail "start does not wake it"
 
 say "stop, and nothing is left"
 engine stop one >/dev/null

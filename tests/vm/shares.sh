@@ -142,14 +142,14 @@ on rm -f box >/dev/null
 on run -d --name always --restart always -v "$project:/x" busybox sh -c 'cat /x/src/file; sleep 100000' >/dev/null
 engine stop >/dev/null
 engine start --file-events off >/dev/null
-engine status | grep -q '^events .* wake no watchers' || fail "file events are on: $(engine status)"
+engine status >"$work/said" && grep -q '^events .* wake no watchers' "$work/said" || fail "file events are on: $(engine status)"
 until_ok 30000 on exec always true || fail "the container does not restart"
 [ "$(on exec always cat /x/src/file)" = again ] || fail "the folder is gone for it"
 
 say "virtiofsd dies: it is said"
 pid=$(pgrep -f -- "virtiofsd.*source=$work/home|virtiofsd.*--shared-dir $work/home" | head -n 1)
 kill -9 "$pid"
-said() { engine status | grep -q 'virtiofsd ended'; }
+said() { engine status >"$work/said"; grep -q 'virtiofsd ended' "$work/said"; }
 until_ok 30000 said || fail "nothing is said: $(engine status)"
 if [ -n "${LONG:-}" ]; then
   # Containers that wait for the folder cannot be stopped, and the machine's time to stop is waited out.

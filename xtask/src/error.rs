@@ -11,6 +11,9 @@ pub(crate) enum Error {
     Spawn { command: String, source: io::Error },
     #[error("`{command}` failed ({status})")]
     Failed { command: String, status: String },
+    /// With the last of what it said.
+    #[error("`{command}` failed ({status})")]
+    FailedAfter { command: String, status: String, lines: Vec<String> },
     #[error("`{command}` failed ({status}): {output}")]
     FailedQuietly { command: String, status: String, output: String },
     #[error("could not {action} {}", path.display())]
@@ -37,6 +40,8 @@ pub(crate) enum Error {
     Appliance { source: Box<dyn std::error::Error> },
     #[error("{step} did not work earlier in this run, and this needs it")]
     Prerequisite { step: &'static str },
+    #[error("{} of {total} scripts failed", failed.len())]
+    Scripts { failed: Vec<Error>, total: usize },
     #[error("{failed} of {total} groups failed")]
     Groups { failed: usize, total: usize },
 }
@@ -55,7 +60,9 @@ impl Error {
                 let program = command.split(' ').next().unwrap_or(command);
                 format!("install `{program}`, or put it on PATH, and try again")
             }
-            Self::Failed { command, .. } => format!("its own words are above; run `{command}` alone to see it again"),
+            Self::Failed { command, .. } | Self::FailedAfter { command, .. } => {
+                format!("its own words are above; run `{command}` alone to see it again")
+            }
             Self::Missing { .. } => "restore it with `git checkout`, or write it if it is new".to_owned(),
             Self::LacksPackages { fix, .. } => fix.clone(),
             Self::OldNode { least, .. } => {

@@ -96,6 +96,7 @@ pub(crate) fn test(workspace: &Workspace, groups: &[Group]) -> Result<(), Error>
 
     let mut runner = Runner { workspace, groups, steps: BTreeMap::new(), appliance: None, old_dockerd: None };
     let mut results = Vec::with_capacity(groups.len());
+    let mut failures = Vec::new();
     for group in groups {
         out::header(group.name());
         let began = Instant::now();
@@ -106,6 +107,10 @@ pub(crate) fn test(workspace: &Workspace, groups: &[Group]) -> Result<(), Error>
             Err(error) => out::line(format!("{}: FAIL, {}\n{}", group.name(), out::duration(time), error.report())),
         }
         results.push(Outcome { group: *group, passed: result.is_ok(), time });
+        failures.extend(result.err().map(|error| (*group, error)));
+    }
+    for (group, error) in &failures {
+        out::line(last_words(*group, error));
     }
     out::line(summary(&results, started.elapsed()));
     let failed = results.iter().filter(|outcome| !outcome.passed).count();
@@ -117,6 +122,21 @@ struct Outcome {
     group: Group,
     passed: bool,
     time: Duration,
+}
+
+/// What a failed group said last: its own output may be far above.
+fn last_words(group: Group, error: &Error) -> String {
+    let mut text = format!("\n{} failed: {}", group.name(), error.report());
+    let several = if let Error::Scripts { failed, .. } = error { failed.as_slice() } else { &[] };
+    for error in several.iter().chain([error]) {
+        let Error::FailedAfter { command, lines, .. } = error else { continue };
+        text.push_str(&format!("\n  the end of what `{command}` said:"));
+        for line in lines {
+            text.push_str("\n  | ");
+            text.push_str(line);
+        }
+    }
+    text
 }
 
 fn summary(results: &[Outcome], total: Duration) -> String {
@@ -198,11 +218,11 @@ impl Runner<'_> {
 
     fn fmt(&mut self) -> Result<(), Error> {
         // Both, even when the first finds something: one run should say it all.
-        let rust = process::run(self.workspace.cargo().args(["fmt", "--all", "--check"]));
+        let rust = process::run_remembered(self.workspace.cargo().args(["fmt", "--all", "--check"]));
         let interface = self.need(&[Step::UiModules]).and_then(|()| {
             let folder = self.workspace.path("ui");
             let prettier = folder.join("node_modules/.bin/prettier");
-            process::run(self.workspace.command(prettier).args(["--check", "."]).current_dir(folder))
+            process::run_remembered(self.workspace.command(prettier).args(["--check", "."]).current_dir(folder))
         });
         rust.and(interface)
     }
@@ -211,7 +231,7 @@ impl Runner<'_> {
         // The desktop window embeds ui/dist when it is compiled.
         self.need(&[Step::UiModules, Step::UiBuild])?;
         let arguments = ["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"];
-        process::run(self.workspace.cargo().args(arguments))
+        process::run_remembered(self.workspace.cargo().args(arguments))
     }
 
     fn unit(&mut self) -> Result<(), Error> {
@@ -224,14 +244,16 @@ impl Runner<'_> {
         } else {
             command.args(build::EVERYTHING).args(["--exclude", "berth-engine-tests"]);
         }
-        process::run(&mut command)
+        process::run_remembered(&mut command)
     }
 
     fn ui(&mut self) -> Result<(), Error> {
         self.need(&[Step::UiModules])?;
         for script in ["check", "test"] {
             // With CI set, a test runner that would watch for changes at a terminal runs once.
-            process::run(self.workspace.command("npm").args(["--prefix", "ui", "run", script]).env("CI", "1"))?;
+            process::run_remembered(
+                self.workspace.command("npm").args(["--prefix", "ui", "run", script]).env("CI", "1"),
+            )?;
         }
         self.need(&[Step::UiBuild])
     }
@@ -251,13 +273,13 @@ impl Runner<'_> {
         }
         engines.environment(&mut command);
         record.environment(&mut command);
-        let tested = process::run(self.environment(&mut command));
+        let tested = process::run_remembered(self.environment(&mut command));
         // The examples of the client's documentation, on the same engine.
         let mut examples = self.workspace.cargo();
         examples.args(["test", "--quiet", "--doc"]);
         examples.args(if self.whole() { &["--workspace"][..] } else { &["--package", "berth-engine"][..] });
         engines.environment(&mut examples);
-        let tested = tested.and(process::run(&mut examples));
+        let tested = tested.and(process::run_remembered(&mut examples));
         drop(engines);
         // What came of it is told in any case; why it failed comes before what was not called.
         let reported = record.report(self.workspace);
@@ -270,7 +292,7 @@ impl Runner<'_> {
         self.need(&[Step::Appliance, Step::Programs])?;
         let scripts = ["machine.sh", "shares.sh", "life.sh", "images.py"];
         // All of them, even when the first finds something.
-        let mut outcome = Ok(());
+        let mut failed = Vec::new();
         for script in scripts {
             out::line(format!("-- tests/vm/{script}"));
             let mut command = match Path::new(script).extension() {
@@ -288,9 +310,9 @@ impl Runner<'_> {
                     command.env("PATH", path);
                 }
             }
-            outcome = outcome.and(process::run(self.environment(&mut command)));
+            failed.extend(process::run_remembered(self.environment(&mut command)).err());
         }
-        outcome
+        if failed.is_empty() { Ok(()) } else { Err(Error::Scripts { failed, total: scripts.len() }) }
     }
 
     fn end_to_end(&mut self, folder: &str, also: &[Step]) -> Result<(), Error> {
@@ -300,7 +322,7 @@ impl Runner<'_> {
         build::node_modules(self.workspace, folder)?;
         let mut command = self.workspace.command("npm");
         command.args(["--prefix", folder, "test"]);
-        process::run(self.environment(&mut command))
+        process::run_remembered(self.environment(&mut command))
     }
 
     fn must_exist(&self, path: &str, needed_for: &str) -> Result<(), Error> {
@@ -379,6 +401,18 @@ mod tests {
         assert_eq!(text.lines().last(), Some("1 passed, 1 failed"));
         assert!(text.contains("cargo xtask test unit"), "how to run the failed ones again: {text}");
         assert!(text.contains("1 min 01 s"), "{text}");
+    }
+
+    #[test]
+    fn why_a_group_failed_is_told_once_more_at_the_end() {
+        let failed = |line: &str| Error::FailedAfter {
+            command: "bash machine.sh".to_owned(),
+            status: "exit status: 1".to_owned(),
+            lines: vec![line.to_owned()],
+        };
+        let text = last_words(Group::Vm, &Error::Scripts { failed: vec![failed("one"), failed("two")], total: 4 });
+        assert!(text.contains("vm failed: 2 of 4 scripts failed"), "{text}");
+        assert!(text.contains("| one") && text.contains("| two"), "{text}");
     }
 
     #[test]

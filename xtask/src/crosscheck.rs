@@ -12,7 +12,7 @@ use crate::{out, process};
 
 const TARGETS: [&str; 2] = ["aarch64-apple-darwin", "x86_64-pc-windows-msvc"];
 /// Those without C libraries of their own that would have to be found for the other system.
-const PACKAGES: [&str; 2] = ["berth-wire", "berth-engine"];
+const PACKAGES: [&str; 3] = ["berth-wire", "berth-engine", "berth-wsl"];
 
 const COMPILER: &str = "/usr/bin/rustc";
 const CARGO: &str = "/usr/bin/cargo";
@@ -43,7 +43,7 @@ pub(crate) fn crosscheck(workspace: &Workspace) -> Result<(), Error> {
     let stand_in = stand_in(workspace)?;
     let mut failed = 0;
     for target in TARGETS {
-        out::step(format!("checking {} for {target}", PACKAGES.join(" and ")));
+        out::step(format!("checking {} for {target}", PACKAGES.join(", ")));
         if let Err(error) = check(workspace, target, &stand_in) {
             out::line(format!("{target}: {}", error.report()));
             failed += 1;

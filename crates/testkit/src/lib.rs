@@ -5,6 +5,7 @@ pub mod daemon;
 pub mod engines;
 pub mod fake;
 pub mod fake_qemu;
+pub mod fake_wsl;
 pub mod fault;
 pub mod image;
 pub mod podman;

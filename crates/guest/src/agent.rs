@@ -36,6 +36,8 @@ struct Place {
     docker: PathBuf,
     logs: PathBuf,
     ports: PathBuf,
+    /// Where the host is reached; a machine's has a port.
+    host: Option<PathBuf>,
 }
 
 impl Default for Place {
@@ -44,6 +46,7 @@ impl Default for Place {
             docker: crate::config::DOCKER_SOCKET.into(),
             logs: "/var/log/berth".into(),
             ports: crate::config::PORTS_SOCKET.into(),
+            host: None,
         }
     }
 }
@@ -60,6 +63,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
             "--docker" => place.docker = value()?.into(),
             "--logs" => place.logs = value()?.into(),
             "--ports" => place.ports = value()?.into(),
+            "--host" => place.host = Some(value()?.into()),
             _ => return Err(Error::Usage(format!("{name} is not understood"))),
         }
     }
@@ -112,16 +116,19 @@ impl Agent {
         let (commands, wanted) = mpsc::channel(16);
         tokio::spawn(hear(read, heard));
         tokio::spawn(picture::command(write, wanted));
-        tokio::spawn(quiet::give_back());
-        let device = port::open()?;
+        let way = Way::find(self.place.host.clone())?;
         loop {
-            let port = port::Port::of(&device)?;
-            let connecting = berth_mux::connect(port, Role::Guest, Config::default());
-            let connected = self.meanwhile(connecting, &mut events).await;
+            let connected = match way.open().await? {
+                Some(pipe) => {
+                    let connecting = berth_mux::connect(pipe, Role::Guest, Config::default());
+                    self.meanwhile(connecting, &mut events).await.ok()
+                }
+                None => None,
+            };
             match connected {
-                Ok(session) => self.serve(session, &mut events, &commands).await,
+                Some(session) => self.serve(session, &mut events, &commands).await,
                 // The host is away.
-                Err(_) => self.meanwhile(tokio::time::sleep(AWAY), &mut events).await,
+                None => self.meanwhile(tokio::time::sleep(AWAY), &mut events).await,
             }
         }
     }
@@ -190,6 +197,31 @@ impl Drop for Agent {
     }
 }
 
+/// How the host is reached.
+enum Way {
+    Port(std::fs::File),
+    Socket(PathBuf),
+}
+
+impl Way {
+    /// A machine is the engine's alone, and gives back what it does not use; where the host's way is a socket, it is not.
+    fn find(socket: Option<PathBuf>) -> Result<Self, Error> {
+        if let Some(socket) = socket {
+            return Ok(Self::Socket(socket));
+        }
+        tokio::spawn(quiet::give_back());
+        port::open().map(Self::Port)
+    }
+
+    /// The way for one session; none while the host is away.
+    async fn open(&self) -> Result<Option<Box<dyn Bytes>>, Error> {
+        Ok(match self {
+            Self::Port(device) => Some(Box::new(port::Port::of(device)?)),
+            Self::Socket(path) => UnixStream::connect(path).await.ok().map(|socket| Box::new(socket) as Box<dyn Bytes>),
+        })
+    }
+}
+
 /// Standard input as the socket it is.
 fn own_socket() -> Result<UnixStream, Error> {
     let what = "using standard input as a socket";
@@ -224,9 +256,9 @@ async fn hear(read: impl AsyncRead + Unpin, heard: mpsc::Sender<Event>) {
 }
 
 /// A byte stream that may be anything.
-trait Bytes: AsyncRead + AsyncWrite + Unpin {}
+trait Bytes: AsyncRead + AsyncWrite + Unpin + Send {}
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Bytes for T {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Bytes for T {}
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,7 @@
 //! Answers what the host asks on the control stream.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,7 +18,8 @@ use crate::error::Error;
 
 /// Version of the messages this program speaks; the appliance's manifest tells it to a host beforehand.
 const PROTOCOL: u32 = 1;
-const DATA: &str = "/var/lib/berth";
+/// Where a machine has the whole of its data disk, and where in a distribution of WSL the part of it is that counts.
+const DATA: [&str; 2] = ["/var/lib/berth", "/var/lib/docker"];
 /// A clock that is off by less is left to itself.
 const DRIFT: Duration = Duration::from_millis(100);
 
@@ -92,7 +94,7 @@ fn set_time(seconds: u64, nanoseconds: u32) -> Result<(), Error> {
 pub(super) fn trim() -> Result<u64, Error> {
     let what = "giving unused blocks of the data disk back";
     let output = Command::new("/usr/sbin/fstrim")
-        .args(["--verbose", DATA])
+        .args(["--verbose", data()])
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .output()
@@ -108,7 +110,7 @@ pub(super) fn trim() -> Result<u64, Error> {
 
 /// Bytes of the data disk that are in use.
 pub(super) fn disk_used() -> Result<u64, Error> {
-    let disk = statvfs(DATA).map_err(Error::system("asking for the data disk"))?;
+    let disk = statvfs(data()).map_err(Error::system("asking for the data disk"))?;
     Ok(disk.blocks().saturating_sub(disk.blocks_free()).saturating_mul(disk.fragment_size()))
 }
 
@@ -120,13 +122,18 @@ pub(super) fn reclaim() -> Result<(), Error> {
     Ok(())
 }
 
+fn data() -> &'static str {
+    let [whole, part] = DATA;
+    if Path::new(whole).is_dir() { whole } else { part }
+}
+
 fn grow() -> Result<(), Error> {
     let what = "growing the data disk's file system";
     let mounts = fs::read_to_string("/proc/self/mounts").map_err(Error::io(what))?;
     let disk = mounts.lines().find_map(|line| {
         let mut fields = line.split(' ');
         let disk = fields.next()?;
-        (fields.next()? == DATA).then_some(disk)
+        (fields.next()? == data()).then_some(disk)
     });
     let disk = disk.ok_or_else(|| Error::Machine(format!("{what}: it is not mounted")))?;
     let output =
@@ -143,7 +150,7 @@ fn metrics() -> Result<MetricsReply, Error> {
         let line = memory.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or_default()
     };
-    let disk = statvfs(DATA).map_err(Error::system("asking for the data disk"))?;
+    let disk = statvfs(data()).map_err(Error::system("asking for the data disk"))?;
     let bytes = |blocks: u64| blocks.saturating_mul(disk.fragment_size());
     Ok(MetricsReply {
         memory: MemoryMetrics {

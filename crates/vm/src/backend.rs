@@ -1,4 +1,5 @@
-//! What runs the appliance: `native` in namespaces of this kernel, `qemu` in a machine of its own.
+//! What runs the appliance: `native` in namespaces of this kernel, `qemu` in a machine of its own, `wsl` in a distribution of
+//! Windows'.
 //!
 //! Both give a [`Guest`], which tells what happens in [`GuestEvent`]s and can be stopped and killed; what the supervisor
 //! must know of their differences, [`Features`] says.
@@ -10,6 +11,7 @@ mod pace;
 pub(crate) mod qemu;
 mod settings;
 mod shares;
+pub(crate) mod wsl;
 
 use std::sync::Arc;
 
@@ -52,6 +54,8 @@ impl Backend {
                 Features { rootless, network_from_outside: true, machine: false }
             }
             Self::Qemu => Features { rootless: false, network_from_outside: false, machine: true },
+            // Its machine is that of all distributions, and its sizes are the user's to choose for all of them.
+            Self::Wsl => Features { rootless: false, network_from_outside: false, machine: false },
         }
     }
 
@@ -60,6 +64,8 @@ impl Backend {
         match self {
             Self::Native => &["containerd", "dockerd"],
             Self::Qemu => &["console"],
+            // They are in the distribution with the data.
+            Self::Wsl => &[],
         }
     }
 
@@ -68,6 +74,7 @@ impl Backend {
         match self {
             Self::Native => Pace::NATIVE,
             Self::Qemu => Pace::EMULATED,
+            Self::Wsl => Pace::WSL,
         }
     }
 }
@@ -77,6 +84,7 @@ impl Backend {
 pub(crate) enum Guest {
     Native(native::Guest),
     Machine(qemu::Guest),
+    Wsl(wsl::Guest),
 }
 
 impl Guest {
@@ -94,6 +102,7 @@ impl Guest {
                 native::Guest::launch(paths, &choice.appliance, identities, with_network, open_files).map(Self::Native)
             }
             Backend::Qemu => qemu::Guest::launch(paths, choice, settings, tools.clone()).map(Self::Machine),
+            Backend::Wsl => Ok(Self::Wsl(wsl::Guest::launch(paths, choice))),
         }
     }
 
@@ -102,6 +111,7 @@ impl Guest {
         match self {
             Self::Native(guest) => guest.next().await,
             Self::Machine(guest) => guest.next().await,
+            Self::Wsl(guest) => guest.next().await,
         }
     }
 
@@ -110,6 +120,7 @@ impl Guest {
         match self {
             Self::Native(guest) => guest.stop(),
             Self::Machine(guest) => guest.stop(),
+            Self::Wsl(guest) => guest.stop(),
         }
     }
 
@@ -118,13 +129,14 @@ impl Guest {
         match self {
             Self::Native(guest) => guest.kill(),
             Self::Machine(guest) => guest.kill(),
+            Self::Wsl(guest) => guest.kill(),
         }
     }
 
     /// What can be had done in it, where it is a machine.
     pub(crate) fn upkeep(&self) -> Option<Upkeep> {
         match self {
-            Self::Native(_) => None,
+            Self::Native(_) | Self::Wsl(_) => None,
             Self::Machine(guest) => Some(guest.upkeep()),
         }
     }
@@ -134,6 +146,7 @@ impl Guest {
         match self {
             Self::Native(_) => Arc::new(UnixEngine(paths.dockerd_socket())),
             Self::Machine(guest) => Arc::new(guest.dial()),
+            Self::Wsl(guest) => Arc::new(guest.dial()),
         }
     }
 }

@@ -171,7 +171,9 @@ fn is_absent(error: &Error) -> bool {
 
 /// Starts a supervisor and returns when it can be asked.
 async fn spawn(paths: &EnginePaths) -> Result<(), Error> {
-    if EngineSettings::load(paths)?.backend == Backend::Native {
+    let backend = EngineSettings::load(paths)?.backend;
+    backend.check_system()?;
+    if backend == Backend::Native {
         rootless::check(paths)?;
     }
     paths.create_data()?;

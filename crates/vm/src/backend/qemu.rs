@@ -30,11 +30,12 @@ use std::path::PathBuf;
 pub(crate) use accelerator::{Accelerator, choose_accelerator, reject_accelerator};
 pub(crate) use disk::in_use as disk_in_use;
 pub(crate) use error::QemuError;
-pub(crate) use guest::{Guest, Tools};
+pub(crate) use guest::{AbortOnDrop, Failed, Guest, MachineEngine, Tools, Wanted, changed};
 pub(crate) use machine::{Exit, ExitCause, Machine, MachineEvent};
 pub(crate) use program::{Program, find_program};
 #[cfg(test)]
 pub(crate) use qmp::QmpError;
+pub(crate) use session::{Line, Link, Opening, keep_link};
 pub(crate) use shares::ShareDevice;
 pub(crate) use upkeep::{Upkeep, UpkeepError};
 

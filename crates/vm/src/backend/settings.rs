@@ -21,14 +21,21 @@ const DEFAULT_IDLE_SECONDS: u64 = 15 * 60;
 const IDLE_SECONDS: std::ops::RangeInclusive<u64> = 10..=365 * 24 * 3600;
 
 /// What runs the engine.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
     /// Namespaces of this machine's kernel.
-    #[default]
     Native,
     /// A virtual machine of QEMU's.
     Qemu,
+    /// A distribution of the Windows Subsystem for Linux.
+    Wsl,
+}
+
+impl Default for Backend {
+    fn default() -> Self {
+        if cfg!(windows) { Self::Wsl } else { Self::Native }
+    }
 }
 
 impl Backend {
@@ -38,14 +45,22 @@ impl Backend {
         match self {
             Self::Native => "native",
             Self::Qemu => "qemu",
+            Self::Wsl => "wsl",
         }
     }
 
-    fn other(self) -> Self {
-        match self {
-            Self::Native => Self::Qemu,
-            Self::Qemu => Self::Native,
+    const ALL: [Self; 3] = [Self::Native, Self::Qemu, Self::Wsl];
+
+    /// Whether this system can have it at all.
+    pub(crate) fn check_system(self) -> Result<(), Error> {
+        let (has, needs) = match self {
+            Self::Native | Self::Qemu => (cfg!(target_os = "linux"), "Linux"),
+            Self::Wsl => (cfg!(windows) || super::wsl::is_stood_in_for(), "Windows"),
+        };
+        if has {
+            return Ok(());
         }
+        Err(Error::OtherSystem { backend: self.name(), needs, instead: Self::default().name() })
     }
 
     /// What of this backend's data is in the folder, if anything.
@@ -53,6 +68,7 @@ impl Backend {
         let data = match self {
             Self::Native => paths.data().join("docker"),
             Self::Qemu => paths.data_disk(),
+            Self::Wsl => paths.distributions_file(),
         };
         data.exists().then_some(data)
     }
@@ -62,8 +78,8 @@ impl std::str::FromStr for Backend {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        [Self::Native, Self::Qemu].into_iter().find(|backend| backend.name() == text).ok_or_else(|| {
-            Error::BadSettings(format!("`{text}` is no way to run the engine: there is `native` and `qemu`"))
+        Self::ALL.into_iter().find(|backend| backend.name() == text).ok_or_else(|| {
+            Error::BadSettings(format!("`{text}` is no way to run the engine: there is `native`, `qemu` and `wsl`"))
         })
     }
 }
@@ -164,8 +180,11 @@ impl EngineSettings {
 
     fn check(&self, paths: &EnginePaths) -> Result<(), Error> {
         let bad = |text: String| Err(Error::BadSettings(text));
-        if let (None, Some(theirs)) = (self.backend.data(paths), self.backend.other().data(paths)) {
-            let (wanted, made) = (self.backend.name(), self.backend.other().name());
+        self.backend.check_system()?;
+        let others = Backend::ALL.into_iter().filter(|other| *other != self.backend);
+        let made = others.filter_map(|other| Some((other.name(), other.data(paths)?))).next();
+        if let (None, Some((made, theirs))) = (self.backend.data(paths), made) {
+            let wanted = self.backend.name();
             let theirs = theirs.display();
             return bad(format!(
                 "this data folder was made by the backend `{made}`, whose data ({theirs}) the backend `{wanted}` does not \
@@ -206,7 +225,7 @@ impl EngineSettings {
     pub(crate) fn idle(&self) -> Option<Duration> {
         let seconds = self.idle_seconds.unwrap_or(match self.backend {
             Backend::Native => 0,
-            Backend::Qemu => DEFAULT_IDLE_SECONDS,
+            Backend::Qemu | Backend::Wsl => DEFAULT_IDLE_SECONDS,
         });
         (seconds > 0).then(|| Duration::from_secs(seconds))
     }
@@ -251,6 +270,16 @@ mod tests {
         let never = SettingsChange { idle_seconds: Some(0), ..SettingsChange::default() };
         assert_eq!(EngineSettings::change(&paths, never).unwrap().idle(), None);
         assert_eq!(EngineSettings::default().idle(), None, "not without a machine");
+    }
+
+    #[test]
+    fn what_another_system_runs_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = EnginePaths::with_runtime(folder.path(), None).unwrap();
+        let change = SettingsChange { backend: Some("wsl".parse().unwrap()), ..SettingsChange::default() };
+        let error = EngineSettings::change(&paths, change).unwrap_err();
+        assert!(matches!(error, crate::Error::OtherSystem { backend: "wsl", .. }), "{error}");
+        assert!(!paths.settings_file().exists());
     }
 
     #[test]

@@ -36,7 +36,7 @@ const ROOM_BYTES: u64 = 256 << 20;
 
 /// What is wanted of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
-pub(super) enum Wanted {
+pub(crate) enum Wanted {
     Run,
     Stop,
     Kill,
@@ -122,7 +122,7 @@ impl Guest {
     }
 
     pub(crate) fn dial(&self) -> MachineEngine {
-        MachineEngine { opener: self.opener.clone() }
+        MachineEngine::new(self.opener.clone())
     }
 }
 
@@ -130,6 +130,12 @@ impl Guest {
 #[derive(Debug)]
 pub(crate) struct MachineEngine {
     opener: watch::Receiver<Option<Opener>>,
+}
+
+impl MachineEngine {
+    pub(crate) fn new(opener: watch::Receiver<Option<Opener>>) -> Self {
+        Self { opener }
+    }
 }
 
 impl EngineDial for MachineEngine {
@@ -160,22 +166,22 @@ struct Life {
 }
 
 /// Why there is no machine any more.
-struct Failed {
-    stage: &'static str,
-    cause: String,
-    fix: Option<String>,
-    log: Vec<String>,
+pub(crate) struct Failed {
+    pub(crate) stage: &'static str,
+    pub(crate) cause: String,
+    pub(crate) fix: Option<String>,
+    pub(crate) log: Vec<String>,
     /// It has nothing to do with the image.
-    outside: bool,
+    pub(crate) outside: bool,
 }
 
 impl Failed {
-    fn new(stage: &'static str, cause: String) -> Self {
+    pub(crate) fn new(stage: &'static str, cause: String) -> Self {
         Self { stage, cause, fix: None, log: Vec::new(), outside: false }
     }
 
     /// The errors' texts end with what to do, which is shown apart.
-    fn of(stage: &'static str, error: &impl std::fmt::Display, fix: &str) -> Self {
+    pub(crate) fn of(stage: &'static str, error: &impl std::fmt::Display, fix: &str) -> Self {
         let text = error.to_string();
         let cause = text.strip_suffix(&format!("; {fix}")).unwrap_or(&text).to_owned();
         Self { fix: Some(fix.to_owned()), ..Self::new(stage, cause) }
@@ -295,7 +301,7 @@ impl Life {
         fresh: bool,
     ) -> Over {
         let link = Link {
-            machine: Arc::clone(&machine),
+            line: Arc::<Machine>::clone(&machine),
             protocol: self.image.agent_protocol,
             pace: (self.tools.pace)(accelerator),
             tell: self.tell.clone(),
@@ -435,7 +441,7 @@ async fn present(control: &mut watch::Receiver<Option<ControlSender>>) {
 }
 
 /// Waits until more is wanted than before.
-async fn changed(wish: &mut watch::Receiver<Wanted>, before: Wanted) -> Wanted {
+pub(crate) async fn changed(wish: &mut watch::Receiver<Wanted>, before: Wanted) -> Wanted {
     let wanted = wish.wait_for(|wanted| *wanted > before).await.map(|wanted| *wanted).ok();
     match wanted {
         Some(wanted) => wanted,
@@ -462,7 +468,7 @@ async fn room(folder: PathBuf) -> u64 {
 }
 
 #[derive(Debug)]
-pub(super) struct AbortOnDrop(pub(super) tokio::task::JoinHandle<()>);
+pub(crate) struct AbortOnDrop(pub(crate) tokio::task::JoinHandle<()>);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {

@@ -1,6 +1,8 @@
 //! Sessions with a machine's agent, one after another: what it tells is passed on, the ports it asks for are published, its
 //! clock is kept.
 
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,10 +14,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
+use super::Machine;
 use super::wall_clock::WallClock;
-use super::{Machine, QemuError};
 use crate::backend::{GuestEvent, Pace, ServiceState};
 use crate::ports::{Reach, publish};
+use crate::socket::Duplex;
 
 /// Version of the agent's messages that this program speaks.
 const PROTOCOL: u32 = 1;
@@ -41,7 +44,7 @@ const PUBLICATIONS: usize = 4096;
 #[derive(Debug, thiserror::Error)]
 enum MeetError {
     #[error(transparent)]
-    Channel(#[from] QemuError),
+    Channel(#[from] io::Error),
     #[error(transparent)]
     Connect(#[from] ConnectError),
     #[error("its agent did not answer within {0:?}")]
@@ -57,15 +60,31 @@ enum MeetError {
     NoAnswer(#[source] ControlError),
 }
 
+/// How an agent is reached, for one session after another.
+pub(crate) trait Line: Send + Sync {
+    fn channel(&self) -> Opening<'_>;
+}
+
+pub(crate) type Opening<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Duplex>>> + Send + 'a>>;
+
+impl Line for Machine {
+    fn channel(&self) -> Opening<'_> {
+        Box::pin(async {
+            let channel = Machine::channel(self).await.map_err(io::Error::other)?;
+            Ok(Box::new(channel) as Box<dyn Duplex>)
+        })
+    }
+}
+
 /// What sessions are held with.
-pub(super) struct Link {
-    pub(super) machine: Arc<Machine>,
+pub(crate) struct Link {
+    pub(crate) line: Arc<dyn Line>,
     /// The agent's, as the appliance says.
-    pub(super) protocol: u32,
-    pub(super) pace: Pace,
-    pub(super) tell: mpsc::Sender<GuestEvent>,
-    pub(super) opener: watch::Sender<Option<Opener>>,
-    pub(super) control: watch::Sender<Option<ControlSender>>,
+    pub(crate) protocol: u32,
+    pub(crate) pace: Pace,
+    pub(crate) tell: mpsc::Sender<GuestEvent>,
+    pub(crate) opener: watch::Sender<Option<Opener>>,
+    pub(crate) control: watch::Sender<Option<ControlSender>>,
 }
 
 /// Why a session ended, and whether it ever was one.
@@ -75,7 +94,7 @@ struct Held {
 }
 
 /// Holds sessions for as long as it is let.
-pub(super) async fn keep_link(link: Link) {
+pub(crate) async fn keep_link(link: Link) {
     let mut met = false;
     let mut tries = 0_u32;
     let mut pause = AGAIN;
@@ -111,7 +130,7 @@ pub(super) async fn keep_link(link: Link) {
 impl Link {
     /// Connects. An agent that was never there is waited for: how long a start may take others decide.
     async fn meet(&self, met: bool) -> Result<Session, MeetError> {
-        let channel = self.machine.channel().await?;
+        let channel = self.line.channel().await?;
         let config = Config { silence: self.pace.silence, ..Config::default() };
         let connecting = berth_mux::connect(channel, Role::Host, config);
         let connected = if met {

@@ -158,6 +158,11 @@ berth_metrics() { engine metrics "$1" | python3 -c 'import json, sys; print(json
 busy=$(cached) host=$(resident)
 little() { [ "$(cached)" -lt 200000000 ]; }
 until_ok 90000 little || fail "its memory holds $(cached) bytes of files long after they were used"
+less() { [ "$(resident)" -lt "$((host - 400))" ]; }
+until_ok 90000 less || fail "of the host's memory it had $host MiB, and has $(resident) MiB"
+available() { berth_metrics one memory_available_bytes; }
+most() { [ "$(available)" -gt 1400000000 ]; }
+until_ok 60000 most || fail "what was taken from the machine it may not use: $(available) bytes are available"
 say "   cached $((busy >> 20)) -> $(($(cached) >> 20)) MiB, of the host's $host -> $(resident) MiB"
 
 say "disk: what is removed is given back when it is asked for"

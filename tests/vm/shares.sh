@@ -36,7 +36,7 @@ echo fixed >"$work/fixed/file"
 echo secret >"$work/elsewhere/secret"
 ln -s "$work/elsewhere/secret" "$project/link"
 cp "$(command -v busybox)" "$work/image/bin/busybox"
-for applet in sh cat ls sync sleep true touch mv chmod ln stat sha256sum dd mkdir find rm id; do ln -sf busybox "$work/image/bin/$applet"; done
+for applet in sh cat ls sync sleep true touch mv chmod ln stat sha256sum dd mkdir find rm id inotifyd; do ln -sf busybox "$work/image/bin/$applet"; done
 
 say "what cannot be shared is refused"
 for bad in / /etc /nowhere "$project"; do
@@ -47,6 +47,10 @@ done
 say "a start with the home and a folder that is only to be read"
 engine start --backend qemu --memory 2048 --disk 8 --share "$work/fixed:ro" | tee "$work/start"
 grep -q '^engine    ready' "$work/start" || fail "not ready"
+engine status >"$work/said"
+for line in "shared    $HOME" "shared    $work/fixed (only to be read)" 'events    files that change here wake watchers in containers'; do
+  grep -qF "$line" "$work/said" || fail "the status has not \"$line\": $(cat "$work/said")"
+done
 socket=$(engine socket)
 tar -C "$work/image" -c . | on import - busybox >/dev/null
 on run -d --name box -v "$project:/x" -v "$work/fixed:/fixed" busybox sleep 100000 >/dev/null
@@ -63,6 +67,45 @@ printf '#!/bin/sh\necho run\n' >"$project/tool" && chmod 700 "$project/tool"
 rm "$project/src/file" && echo again >"$project/src/file"
 sees() { [ "$(box 'cat /x/src/file')" = again ]; }
 until_ok 10000 sees || fail "what the host changes"
+
+say "what changes here wakes who watches files in a container, and is changed by that in nothing"
+echo one >"$project/src/watched"
+on run -d --name watcher -v "$project/src:/w" busybox inotifyd - /w:ecwmynd >/dev/null
+on logs -f watcher >"$work/heard" 2>&1 &
+folders() { [ "$(engine status --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["file_events"]["folders"])')" -ge 2 ]; }
+until_ok 30000 folders || fail "no folders are watched: $(engine status)"
+own() { box 'touch /x/src/own'; grep -q 'own$' "$work/heard"; }
+until_ok 30000 own || fail "the watcher does not watch: $(cat "$work/heard")"
+sleep 2
+# What it heard of the file, or of the folder, since.
+new() { tail -n "+$((heard + 1))" "$work/heard" | grep -c "^e[[:space:]]/w${1:+[[:space:]]$1}\$"; }
+wakes() {
+  heard=$(wc -l <"$work/heard"); from=$(now); eval "$2"
+  until_ok 2000 new "$1" || fail "nobody woke: $2: $(tail -n "+$((heard + 1))" "$work/heard")"
+  echo "   $(($(now) - from)) ms: $2"
+}
+touch -d '2001-02-03 04:05:06.123456789' "$project/src/old"
+wakes old "touch -d '2002-02-03 04:05:06.987654321' '$project/src/old'; printf x >>'$project/src/old'; touch -d '2002-02-03 04:05:06.987654321' '$project/src/old'"
+sleep 1
+[ "$(stat -c '%.9Y %s' "$project/src/old")" = "$(date -d '2002-02-03 04:05:06' +%s).987654321 1" ] || fail "its time: $(stat "$project/src/old")"
+[ "$(box 'cat /x/src/watched')" = one ] || fail "reading"
+wakes watched "echo two >'$project/src/watched'"
+[ "$(box 'cat /x/src/watched')" = two ] || fail "what was written is not there yet"
+# As editors do it: another file gets the name, which the machine knows as that of the one before.
+wakes watched "echo three >'$project/src/.new'; mv '$project/src/.new' '$project/src/watched'"
+[ "$(box 'cat /x/src/watched')" = three ] || fail "what was replaced is still there"
+wakes created "echo new >'$project/src/created'"
+wakes moved "mv '$project/src/created' '$project/src/moved'"
+wakes '' "rm '$project/src/moved'"
+[ -z "$(box 'ls /x/src/moved' 2>/dev/null)" ] || fail "what was removed is still there"
+! { [ -e "$project/src/created" ] || [ -e "$project/src/moved" ]; } || fail "it was made again"
+sleep 1
+heard=$(wc -l <"$work/heard")
+mode=$(stat -c '%a %h' "$project/src/watched"); echo once >"$project/src/watched"; time=$(stat -c %.9Y "$project/src/watched")
+sleep 3
+[ "$(new watched)" -ge 1 ] && [ "$(new watched)" -le 3 ] || fail "one write woke $(new watched) times: $(tail -n "+$((heard + 1))" "$work/heard")"
+[ "$(stat -c '%a %h %.9Y' "$project/src/watched")" = "$mode $time" ] && [ "$(cat "$project/src/watched")" = once ] || fail "it was changed"
+on rm -f watcher >/dev/null
 
 say "a link does not lead out of the share, nor does the machine reach its neighbours"
 ! box 'cat /x/link' 2>/dev/null || fail "a link leads out"
@@ -97,7 +140,8 @@ say "after a stop and a start they are there before the engine is, also for cont
 on rm -f box >/dev/null
 on run -d --name always --restart always -v "$project:/x" busybox sh -c 'cat /x/src/file; sleep 100000' >/dev/null
 engine stop >/dev/null
-engine start >/dev/null
+engine start --file-events off >/dev/null
+engine status | grep -q '^events .* wake no watchers' || fail "file events are on: $(engine status)"
 until_ok 30000 on exec always true || fail "the container does not restart"
 [ "$(on exec always cat /x/src/file)" = again ] || fail "the folder is gone for it"
 

@@ -79,6 +79,18 @@ pub(crate) fn programs(workspace: &Workspace, profile: Profile, packages: &[&str
     process::run(&mut command)
 }
 
+/// What a run of all tests takes of the workspace. One choice for everything: another choice of packages turns on other
+/// features of what they have in common, which is then compiled once more.
+pub(crate) const EVERYTHING: [&str; 4] = ["--workspace", "--lib", "--bins", "--tests"];
+
+/// Builds the programs and the tests of the whole workspace.
+pub(crate) fn everything(workspace: &Workspace) -> Result<(), Error> {
+    let mut command = workspace.cargo();
+    command.arg("build").args(EVERYTHING);
+    out::step(process::describe(&command));
+    process::run(&mut command)
+}
+
 /// Tells a test where the programs are that were built for it.
 pub(crate) fn environment(command: &mut Command, workspace: &Workspace, profile: Profile) {
     command

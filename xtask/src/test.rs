@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::error::Error;
 use crate::setup::{self, Purpose};
 use crate::workspace::{Profile, Workspace};
-use crate::{appliance, build, out, process, tidy, wire};
+use crate::{appliance, build, crosscheck, out, process, tidy, wire};
 use engines::{Engines, Record};
 
 /// What can be run alone, in the order in which all of it runs.
@@ -20,6 +20,7 @@ pub(crate) enum Group {
     Clippy,
     Gen,
     Tidy,
+    Cross,
     Unit,
     Ui,
     Engine,
@@ -29,11 +30,12 @@ pub(crate) enum Group {
 }
 
 impl Group {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Fmt,
         Self::Clippy,
         Self::Gen,
         Self::Tidy,
+        Self::Cross,
         Self::Unit,
         Self::Ui,
         Self::Engine,
@@ -48,6 +50,7 @@ impl Group {
             Self::Clippy => "clippy",
             Self::Gen => "gen",
             Self::Tidy => "tidy",
+            Self::Cross => "cross",
             Self::Unit => "unit",
             Self::Ui => "ui",
             Self::Engine => "engine",
@@ -73,7 +76,8 @@ impl Group {
         use Purpose::{Browser, BrowserTests, Build, Desktop, DesktopTests, Engine, EngineTests};
         match self {
             Self::Fmt | Self::Ui => &[Browser],
-            Self::Gen | Self::Tidy => &[],
+            // The group `cross` finds its compiler itself: where there is none, the others can still run.
+            Self::Gen | Self::Tidy | Self::Cross => &[],
             Self::Clippy | Self::Unit => &[Build, Browser, Desktop],
             Self::Engine | Self::Vm => &[Build, Engine, EngineTests],
             Self::Browser => &[Build, Browser, Engine, EngineTests, BrowserTests],
@@ -171,12 +175,18 @@ struct Runner<'a> {
 }
 
 impl Runner<'_> {
+    /// Whether both groups of Rust tests run, so that all is built at once.
+    fn whole(&self) -> bool {
+        [Group::Unit, Group::Engine].iter().all(|group| self.groups.contains(group))
+    }
+
     fn run(&mut self, group: Group) -> Result<(), Error> {
         match group {
             Group::Fmt => self.fmt(),
             Group::Clippy => self.clippy(),
             Group::Gen => wire::check(self.workspace),
             Group::Tidy => tidy::tidy(self.workspace),
+            Group::Cross => crosscheck::crosscheck(self.workspace),
             Group::Unit => self.unit(),
             Group::Ui => self.ui(),
             Group::Engine => self.engine(),
@@ -208,16 +218,12 @@ impl Runner<'_> {
         // Some tests start the testkit's programs, which a build of tests alone does not make.
         self.need(&[Step::UiModules, Step::UiBuild, Step::Nextest, Step::Programs])?;
         let mut command = self.workspace.cargo();
-        command.args([
-            "nextest",
-            "run",
-            "--workspace",
-            "--exclude",
-            "berth-engine-tests",
-            "--lib",
-            "--bins",
-            "--tests",
-        ]);
+        command.args(["nextest", "run"]);
+        if self.whole() {
+            command.args(build::EVERYTHING).args(["--filterset", "not package(berth-engine-tests)"]);
+        } else {
+            command.args(build::EVERYTHING).args(["--exclude", "berth-engine-tests"]);
+        }
         process::run(&mut command)
     }
 
@@ -237,7 +243,12 @@ impl Runner<'_> {
         let record = Record::new(self.workspace)?;
         let mut command = self.workspace.cargo();
         // More than there are processors: what a case does mostly is wait for an engine.
-        command.args(["nextest", "run", "--package", "berth-engine-tests", "--test-threads", "4"]);
+        command.args(["nextest", "run", "--test-threads", "4"]);
+        if self.whole() {
+            command.args(build::EVERYTHING).args(["--filterset", "package(berth-engine-tests)"]);
+        } else {
+            command.args(["--package", "berth-engine-tests"]);
+        }
         engines.environment(&mut command);
         record.environment(&mut command);
         let tested = process::run(self.environment(&mut command));
@@ -329,6 +340,7 @@ impl Runner<'_> {
             Step::UiBuild => build::ui(self.workspace),
             Step::Appliance => appliance::ensure(self.workspace).map(|path| self.appliance = Some(path)),
             Step::OldEngine => setup::old_engine(self.workspace).map(|dockerd| self.old_dockerd = Some(dockerd)),
+            Step::Programs if self.whole() => build::everything(self.workspace),
             Step::Programs => {
                 let mut packages = build::COMMAND.to_vec();
                 packages.push(build::TESTKIT);

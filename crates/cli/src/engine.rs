@@ -74,7 +74,8 @@ pub(crate) struct Which {
 /// How it is run from this start on; what is left out stays as it was.
 #[derive(Args, Debug)]
 pub(crate) struct How {
-    /// `native`: in namespaces of this kernel. `qemu`: in a virtual machine. `wsl`: in a distribution, on Windows. A data folder keeps to the one it began with.
+    /// `native`: in namespaces of this kernel. `qemu`: in a virtual machine. `vz`: in one of macOS's. `wsl`: in a distribution, on Windows. A data folder
+    /// keeps to the one it began with.
     #[arg(long, value_name = "NAME")]
     backend: Option<String>,
     /// Memory of the machine.
@@ -94,7 +95,31 @@ pub(crate) struct How {
     /// repeated, and takes the place of what was shared before. `none`: no home; `home`: your home alone.
     #[arg(long, value_name = "DIR[:ro]")]
     share: Vec<String>,
+    /// Whether files that change here, in shared folders that containers have mounted, wake those in the containers who
+    /// watch files.
+    #[arg(long, value_name = "on|off", value_parser = on_or_off)]
+    file_events: Option<bool>,
 }
+
+fn on_or_off(text: &str) -> Result<bool, OnOrOff> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(OnOrOff),
+    }
+}
+
+/// What is neither.
+#[derive(Debug)]
+struct OnOrOff;
+
+impl std::fmt::Display for OnOrOff {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("say `on` or `off`")
+    }
+}
+
+impl std::error::Error for OnOrOff {}
 
 /// The seconds of `90s`, `15m`, `2h`, of a number of minutes, or none of `never`.
 fn seconds(text: &str) -> Result<u64, IdleTime> {
@@ -134,6 +159,7 @@ impl How {
             disk_gib: self.disk,
             idle_seconds: self.idle_stop,
             shares,
+            file_events: self.file_events,
         })
     }
 }
@@ -276,6 +302,7 @@ fn describe(status: &Status) -> String {
             .filter_map(|stage| Some(format!("{} {:.0} ms", stage.name, stage.milliseconds?)))
             .collect();
         lines.push(format!("start     {}", stages.join(", ")));
+        lines.extend(shared(status));
         lines.extend(status.notes.iter().map(|note| format!("note      {note}")));
     }
     let starting = matches!(status.state, State::Preparing | State::Booting | State::Connecting);
@@ -297,6 +324,22 @@ fn describe(status: &Status) -> String {
     text
 }
 
+/// The folders a machine sees, and whether what changes in them is told inside.
+fn shared(status: &Status) -> Vec<String> {
+    let mode = |read_only| if read_only { " (only to be read)" } else { "" };
+    let shares =
+        status.shares.iter().map(|share| format!("shared    {}{}", share.path.display(), mode(share.read_only)));
+    let mut lines: Vec<String> = shares.collect();
+    if let Some(events) = &status.file_events {
+        lines.push(match events.on {
+            true => format!("events    files that change here wake watchers in containers: {} folders", events.folders),
+            false => "events    files that change here wake no watchers in containers".to_owned(),
+        });
+        lines.extend(events.note.iter().map(|note| format!("note      {note}")));
+    }
+    lines
+}
+
 /// As much of a digest as people are shown.
 fn short(id: &str) -> &str {
     id.get(..12).unwrap_or(id)
@@ -309,7 +352,7 @@ pub(crate) fn print(text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use berth_vm::{Failure, ImageStatus, StageTime, State, Status};
+    use berth_vm::{Failure, FileEventsStatus, ImageStatus, Share, StageTime, State, Status};
 
     use super::describe;
 
@@ -329,6 +372,23 @@ mod tests {
         assert!(text.contains("image     aaaaaaaaaaaa is new"), "{text}");
         let text = describe(&Status { state: State::Ready, image, ..Status::default() });
         assert!(text.contains("image     aaaaaaaaaaaa, linux 7.2") && !text.contains("new"), "{text}");
+    }
+
+    #[test]
+    fn shared_folders_are_shown_and_who_hears_of_changes() {
+        let share = |path: &str, read_only| Share { path: path.into(), read_only };
+        let shares = vec![share("/home/me", false), share("/srv", true)];
+        let note = Some("a limit is reached".to_owned());
+        let file_events = Some(FileEventsStatus { on: true, folders: 7, note });
+        let text = describe(&Status { state: State::Ready, shares, file_events, ..Status::default() });
+        for line in [
+            "shared    /home/me\n",
+            "shared    /srv (only to be read)\n",
+            "containers: 7 folders\n",
+            "note      a limit",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
     }
 
     #[test]

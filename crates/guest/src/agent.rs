@@ -4,11 +4,14 @@
 //! It may die at any moment: PID 1 starts it again, the host connects again, and ports are asked for again.
 
 mod control;
+mod files;
 mod picture;
 mod port;
 mod published;
 mod quiet;
 mod streams;
+mod vsock;
+mod way;
 
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -25,7 +28,9 @@ use tokio::sync::{mpsc, watch};
 
 use crate::error::Error;
 use control::Answers;
+use files::Waker;
 use picture::Picture;
+use way::Way;
 
 /// The host is away, or has just gone; the port has no event that says when it is back.
 const AWAY: Duration = Duration::from_millis(50);
@@ -36,7 +41,7 @@ struct Place {
     docker: PathBuf,
     logs: PathBuf,
     ports: PathBuf,
-    /// Where the host is reached; a machine's has a port.
+    /// A socket on which the host is reached; without one, it is a machine's port.
     host: Option<PathBuf>,
 }
 
@@ -48,6 +53,12 @@ impl Default for Place {
             ports: crate::config::PORTS_SOCKET.into(),
             host: None,
         }
+    }
+}
+
+impl Place {
+    fn has_machine(&self) -> bool {
+        self.host.is_none()
     }
 }
 
@@ -80,9 +91,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
 struct Agent {
     place: Arc<Place>,
     picture: Arc<Mutex<Picture>>,
+    waker: Arc<Mutex<Waker>>,
     /// The way to the host, while there is one.
     opener: watch::Sender<Option<Opener>>,
     /// What this process itself has to tell.
+    tell: mpsc::Sender<Event>,
     told: mpsc::Receiver<Event>,
 }
 
@@ -94,8 +107,9 @@ impl Agent {
         if adopts {
             published::adopt(&opener.subscribe(), &tell);
         }
-        published::listen(&place.ports, opener.subscribe(), tell)?;
-        Ok(Self { place: Arc::new(place), picture: Arc::default(), opener, told })
+        published::listen(&place.ports, opener.subscribe(), tell.clone())?;
+        let (picture, waker) = (Arc::default(), Arc::default());
+        Ok(Self { place: Arc::new(place), picture, waker, opener, tell, told })
     }
 
     /// One session over standard input, which is a socket; PID 1 is not asked anything.
@@ -117,18 +131,15 @@ impl Agent {
         tokio::spawn(hear(read, heard));
         tokio::spawn(picture::command(write, wanted));
         let way = Way::find(self.place.host.clone())?;
+        if self.place.has_machine() {
+            tokio::spawn(quiet::give_back(self.tell.clone()));
+        }
         loop {
-            let connected = match way.open().await? {
-                Some(pipe) => {
-                    let connecting = berth_mux::connect(pipe, Role::Guest, Config::default());
-                    self.meanwhile(connecting, &mut events).await.ok()
-                }
-                None => None,
-            };
+            let connected = self.meanwhile(way.session(), &mut events).await;
             match connected {
-                Some(session) => self.serve(session, &mut events, &commands).await,
+                Ok(session) => self.serve(session, &mut events, &commands).await,
                 // The host is away.
-                None => self.meanwhile(tokio::time::sleep(AWAY), &mut events).await,
+                Err(_) => self.meanwhile(tokio::time::sleep(AWAY), &mut events).await,
             }
         }
     }
@@ -159,7 +170,12 @@ impl Agent {
             }
         }
         self.opener.send_replace(Some(opener));
-        let answers = Answers { picture: Arc::clone(&self.picture), commands: commands.clone() };
+        let answers = Answers {
+            picture: Arc::clone(&self.picture),
+            commands: commands.clone(),
+            waker: Arc::clone(&self.waker),
+            has_machine: self.place.has_machine(),
+        };
         loop {
             tokio::select! {
                 _ = ended.wait() => break,
@@ -197,31 +213,6 @@ impl Drop for Agent {
     }
 }
 
-/// How the host is reached.
-enum Way {
-    Port(std::fs::File),
-    Socket(PathBuf),
-}
-
-impl Way {
-    /// A machine is the engine's alone, and gives back what it does not use; where the host's way is a socket, it is not.
-    fn find(socket: Option<PathBuf>) -> Result<Self, Error> {
-        if let Some(socket) = socket {
-            return Ok(Self::Socket(socket));
-        }
-        tokio::spawn(quiet::give_back());
-        port::open().map(Self::Port)
-    }
-
-    /// The way for one session; none while the host is away.
-    async fn open(&self) -> Result<Option<Box<dyn Bytes>>, Error> {
-        Ok(match self {
-            Self::Port(device) => Some(Box::new(port::Port::of(device)?)),
-            Self::Socket(path) => UnixStream::connect(path).await.ok().map(|socket| Box::new(socket) as Box<dyn Bytes>),
-        })
-    }
-}
-
 /// Standard input as the socket it is.
 fn own_socket() -> Result<UnixStream, Error> {
     let what = "using standard input as a socket";
@@ -256,9 +247,9 @@ async fn hear(read: impl AsyncRead + Unpin, heard: mpsc::Sender<Event>) {
 }
 
 /// A byte stream that may be anything.
-trait Bytes: AsyncRead + AsyncWrite + Unpin + Send {}
+trait Bytes: AsyncRead + AsyncWrite + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Bytes for T {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Bytes for T {}
 
 #[cfg(test)]
 mod tests {

@@ -1,11 +1,12 @@
 //! PID 1 of a machine of its own, from the kernel's hand-over to the power button.
 
 mod card;
+mod dhcp;
 mod disk;
 mod durable;
 mod last_engine;
 mod root;
-mod shares;
+pub(crate) mod shares;
 mod stage1;
 
 use std::os::unix::net::UnixStream;
@@ -89,7 +90,9 @@ fn ready_for_services(services: &mut Services) -> Result<(), (&'static str, Erro
     write_settings(&services.settings).map_err(|error| ("services", error))?;
     // It takes its time to start, in which the network is made ready.
     services.containerd.start().map_err(|error| ("services", error))?;
-    card::prepare().map_err(|error| ("network", error))?;
+    if let Some(message) = card::prepare().map_err(|error| ("network", error))? {
+        emit(&Event::Warning { message });
+    }
     for message in network::prepare().map_err(|error| ("network", error))? {
         emit(&Event::Warning { message });
     }

@@ -19,6 +19,7 @@ mod agent;
 mod apart;
 mod arguments;
 mod cgroups;
+mod command_line;
 mod config;
 mod delegated;
 mod error;

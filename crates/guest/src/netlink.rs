@@ -9,6 +9,7 @@ use crate::error::Error;
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
 const RTM_NEWROUTE: u16 = 24;
 const NLM_F_REQUEST: u16 = 0x1;
 const NLM_F_ACK: u16 = 0x4;
@@ -36,11 +37,20 @@ pub(crate) fn link_up(interface: i32, what: &'static str) -> Result<(), Error> {
 
 /// Gives an interface an address.
 pub(crate) fn add_address(interface: i32, address: Ipv4Addr, prefix: u8, what: &'static str) -> Result<(), Error> {
+    request(RTM_NEWADDR, NLM_F_CREATE, &of_address(interface, address, prefix), what)
+}
+
+/// Takes an address from it, and with it the routes that lead through it.
+pub(crate) fn remove_address(interface: i32, address: Ipv4Addr, prefix: u8, what: &'static str) -> Result<(), Error> {
+    request(RTM_DELADDR, 0, &of_address(interface, address, prefix), what)
+}
+
+fn of_address(interface: i32, address: Ipv4Addr, prefix: u8) -> Vec<u8> {
     let mut body = vec![AF_INET, prefix, 0, 0];
     body.extend_from_slice(&interface.to_ne_bytes());
     attribute(&mut body, IFA_LOCAL, address.octets());
     attribute(&mut body, IFA_ADDRESS, address.octets());
-    request(RTM_NEWADDR, NLM_F_CREATE, &body, what)
+    body
 }
 
 /// Makes a gateway the way to everywhere.

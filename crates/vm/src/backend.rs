@@ -1,17 +1,39 @@
-//! What runs the appliance: `native` in namespaces of this kernel, `qemu` in a machine of its own, `wsl` in a distribution of
-//! Windows'.
+//! What runs the appliance: `native` in namespaces of this kernel, `qemu` and `vz` in a machine of its own, `wsl` in a
+//! distribution of Windows'.
 //!
-//! Both give a [`Guest`], which tells what happens in [`GuestEvent`]s and can be stopped and killed; what the supervisor
+//! Each gives a [`Guest`], which tells what happens in [`GuestEvent`]s and can be stopped and killed; what the supervisor
 //! must know of their differences, [`Features`] says.
 
 mod event;
+pub(crate) mod machine;
+#[cfg(target_os = "linux")]
+mod memory;
+#[cfg(target_os = "linux")]
 pub(crate) mod native;
+#[cfg(target_os = "linux")]
 pub(crate) mod network;
 mod pace;
+#[cfg(target_os = "linux")]
 pub(crate) mod qemu;
 mod settings;
 mod shares;
+mod tools;
+pub(crate) mod vz;
 pub(crate) mod wsl;
+
+// What only Linux has, as it is elsewhere: never there.
+#[cfg(not(target_os = "linux"))]
+#[path = "backend/elsewhere/memory.rs"]
+mod memory;
+#[cfg(not(target_os = "linux"))]
+#[path = "backend/elsewhere/native.rs"]
+pub(crate) mod native;
+#[cfg(not(target_os = "linux"))]
+#[path = "backend/elsewhere/network.rs"]
+pub(crate) mod network;
+#[cfg(not(target_os = "linux"))]
+#[path = "backend/elsewhere/qemu.rs"]
+pub(crate) mod qemu;
 
 use std::sync::Arc;
 
@@ -22,13 +44,14 @@ use crate::paths::EnginePaths;
 use crate::slots::Choice;
 use crate::socket::{EngineDial, OpenFiles, UnixEngine};
 pub(crate) use event::{Condition, GuestEvent, ServiceState};
+pub(crate) use machine::{Upkeep, UpkeepError, disk_in_use};
 pub use native::rootless::Missing;
 pub(crate) use native::rootless::{self, Identities};
 pub(crate) use pace::Pace;
-pub(crate) use qemu::{Tools, Upkeep, UpkeepError, disk_in_use};
 pub use settings::{Backend, EngineSettings, SettingsChange};
 pub(crate) use shares::{MOST as MOST_SHARES, words};
 pub use shares::{Share, Shares};
+pub(crate) use tools::Tools;
 
 /// What a backend is like, for who would otherwise ask which one it is, or on what system it runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,7 +76,7 @@ impl Backend {
                 let rootless = !nix::unistd::geteuid().is_root();
                 Features { rootless, network_from_outside: true, machine: false }
             }
-            Self::Qemu => Features { rootless: false, network_from_outside: false, machine: true },
+            Self::Qemu | Self::Vz => Features { rootless: false, network_from_outside: false, machine: true },
             // Its machine is that of all distributions, and its sizes are the user's to choose for all of them.
             Self::Wsl => Features { rootless: false, network_from_outside: false, machine: false },
         }
@@ -63,7 +86,7 @@ impl Backend {
     pub(crate) fn logs(self) -> &'static [&'static str] {
         match self {
             Self::Native => &["containerd", "dockerd"],
-            Self::Qemu => &["console"],
+            Self::Qemu | Self::Vz => &["console"],
             // They are in the distribution with the data.
             Self::Wsl => &[],
         }
@@ -74,6 +97,7 @@ impl Backend {
         match self {
             Self::Native => Pace::NATIVE,
             Self::Qemu => Pace::EMULATED,
+            Self::Vz => Pace::MACHINE,
             Self::Wsl => Pace::WSL,
         }
     }
@@ -83,8 +107,9 @@ impl Backend {
 #[derive(Debug)]
 pub(crate) enum Guest {
     Native(native::Guest),
-    Machine(qemu::Guest),
-    Wsl(wsl::Guest),
+    Machine(machine::Guest),
+    /// Held like a machine, and no machine of the engine's own.
+    Wsl(machine::Guest),
 }
 
 impl Guest {
@@ -101,8 +126,9 @@ impl Guest {
             Backend::Native => {
                 native::Guest::launch(paths, &choice.appliance, identities, with_network, open_files).map(Self::Native)
             }
-            Backend::Qemu => qemu::Guest::launch(paths, choice, settings, tools.clone()).map(Self::Machine),
-            Backend::Wsl => Ok(Self::Wsl(wsl::Guest::launch(paths, choice))),
+            Backend::Qemu => qemu::launch(paths, choice, settings, tools.qemu.clone()).map(Self::Machine),
+            Backend::Vz => vz::launch(paths, choice, settings, &tools.vz).map(Self::Machine),
+            Backend::Wsl => Ok(Self::Wsl(wsl::launch(paths, choice))),
         }
     }
 
@@ -110,8 +136,7 @@ impl Guest {
     pub(crate) async fn next(&mut self) -> Option<GuestEvent> {
         match self {
             Self::Native(guest) => guest.next().await,
-            Self::Machine(guest) => guest.next().await,
-            Self::Wsl(guest) => guest.next().await,
+            Self::Machine(guest) | Self::Wsl(guest) => guest.next().await,
         }
     }
 
@@ -119,8 +144,7 @@ impl Guest {
     pub(crate) fn stop(&mut self) {
         match self {
             Self::Native(guest) => guest.stop(),
-            Self::Machine(guest) => guest.stop(),
-            Self::Wsl(guest) => guest.stop(),
+            Self::Machine(guest) | Self::Wsl(guest) => guest.stop(),
         }
     }
 
@@ -128,8 +152,7 @@ impl Guest {
     pub(crate) fn kill(&mut self) {
         match self {
             Self::Native(guest) => guest.kill(),
-            Self::Machine(guest) => guest.kill(),
-            Self::Wsl(guest) => guest.kill(),
+            Self::Machine(guest) | Self::Wsl(guest) => guest.kill(),
         }
     }
 
@@ -145,8 +168,7 @@ impl Guest {
     pub(crate) fn dial(&self, paths: &EnginePaths) -> Arc<dyn EngineDial> {
         match self {
             Self::Native(_) => Arc::new(UnixEngine(paths.dockerd_socket())),
-            Self::Machine(guest) => Arc::new(guest.dial()),
-            Self::Wsl(guest) => Arc::new(guest.dial()),
+            Self::Machine(guest) | Self::Wsl(guest) => Arc::new(guest.dial()),
         }
     }
 }

@@ -11,12 +11,12 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::backend::native::find_next_to;
 use crate::backend::{Backend, EngineSettings, rootless};
 use crate::control::ControlClient;
 use crate::error::Error;
 use crate::lock::{EngineLock, guest_lives, wait_for_guest};
 use crate::paths::EnginePaths;
+use crate::program::find_next_to;
 use crate::status::{State, Status};
 use crate::supervisor::{LISTENING, forget_state, read_state};
 

@@ -17,6 +17,8 @@ mod lock;
 mod paths;
 mod ping;
 mod ports;
+mod program;
+mod room;
 mod slots;
 mod socket;
 mod status;
@@ -31,5 +33,8 @@ pub use life::{
     BackupReport, Cancel, LifeError, ResetReport, ResetScope, RestoreReport, backup, reset, restore, retry_image,
 };
 pub use paths::EnginePaths;
-pub use status::{AcceleratorStatus, Failure, ImageStatus, Metrics, RefusedImage, StageTime, State, Status, Versions};
+pub use status::{
+    AcceleratorStatus, Failure, FileEventsStatus, ImageStatus, Metrics, RefusedImage, StageTime, State, Status,
+    Versions,
+};
 pub use supervisor::{RunOptions, run};

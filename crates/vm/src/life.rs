@@ -3,11 +3,18 @@
 mod archive;
 mod backup;
 mod error;
+#[cfg(target_os = "linux")]
+mod mounts;
+#[cfg(not(target_os = "linux"))]
+#[path = "life/mounts_elsewhere.rs"]
+mod mounts;
+#[cfg(target_os = "linux")]
+mod native;
+#[cfg(not(target_os = "linux"))]
+#[path = "life/native_elsewhere.rs"]
 mod native;
 mod reset;
 mod restore;
-mod swap;
-mod tree;
 
 use std::fs;
 use std::io::ErrorKind;
@@ -20,11 +27,9 @@ use crate::paths::EnginePaths;
 
 pub use backup::{BackupReport, backup};
 pub use error::LifeError;
+pub(crate) use native::finish_restore;
 pub use reset::{ResetReport, ResetScope, reset};
 pub use restore::{RestoreReport, restore};
-pub(crate) use swap::finish as finish_restore;
-
-use reset::refuse_mounts;
 
 /// Lets one thread tell another to leave off.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +48,10 @@ impl Cancel {
 
 /// Where the files go that a reset removes, and whose presence says that a reset was not finished.
 const RESET_FOLDER: &str = ".reset";
+/// Files of the native engine that are being made; worth nothing.
+const MAKING: &str = ".restore";
+/// What was replaced by such files; worth nothing.
+const REPLACED: &str = ".replaced";
 
 /// Refuses to start on what a reset has left half-way.
 pub(crate) fn refuse_half_reset(paths: &EnginePaths) -> Result<(), crate::Error> {
@@ -74,6 +83,11 @@ pub fn retry_image(paths: &EnginePaths) -> Result<(), LifeError> {
     }
     let _lock = take(paths)?;
     Ok(crate::slots::forgive(paths)?)
+}
+
+/// Refuses a folder with a mount below it: what is removed or kept would be what is mounted.
+fn refuse_mounts(paths: &EnginePaths) -> Result<(), LifeError> {
+    mounts::mounted_in(paths.data())?.map_or(Ok(()), |mount| Err(LifeError::LeadsElsewhere(mount)))
 }
 
 /// Whether Berth ever ran an engine in this folder.

@@ -13,6 +13,11 @@ use crate::error::Error;
 
 /// A unix socket's address holds 108 bytes; the rest is room for other systems and for a closing zero.
 const SOCKET_PATH_LIMIT: usize = 100;
+/// The data folder, below the user's home.
+const DATA: &str = if cfg!(target_os = "macos") { "Library/Application Support/berth" } else { ".local/share/berth" };
+/// Below it the runtime folder's parent, on systems that have no folder for a session's sockets. Not the one for temporary
+/// files, which macOS empties.
+const RUNTIME: Option<&str> = if cfg!(target_os = "macos") { Some("Library/Caches") } else { None };
 
 /// Where one engine keeps what survives (its data folder) and what does not (its runtime folder).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +30,7 @@ pub struct EnginePaths {
 
 impl EnginePaths {
     /// The engine of a data folder; without one, of the user's own: `$XDG_DATA_HOME/berth` or
-    /// `~/.local/share/berth`. Nothing is created.
+    /// `~/.local/share/berth`, on macOS `~/Library/Application Support/berth`. Nothing is created.
     ///
     /// # Errors
     ///
@@ -34,11 +39,12 @@ impl EnginePaths {
         let variable = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let data = data
             .or_else(|| variable("XDG_DATA_HOME").map(|folder| folder.join("berth")))
-            .or_else(|| variable("HOME").map(|folder| folder.join(".local/share/berth")))
+            .or_else(|| variable("HOME").map(|folder| folder.join(DATA)))
             .ok_or(Error::NoDataFolder)?;
         // Root has one place whatever session it works in: a desktop, ssh and cron must find the same engine.
         let of_session = !nix::unistd::geteuid().is_root();
-        Self::with_runtime(&data, variable("XDG_RUNTIME_DIR").filter(|path| of_session && path.is_dir()))
+        let runtime = variable("XDG_RUNTIME_DIR").or_else(|| Some(variable("HOME")?.join(RUNTIME?)));
+        Self::with_runtime(&data, runtime.filter(|path| of_session && path.is_dir()))
     }
 
     pub(crate) fn with_runtime(data: &Path, runtime: Option<PathBuf>) -> Result<Self, Error> {
@@ -179,6 +185,11 @@ impl EnginePaths {
     /// Which accelerator was found to work.
     pub(crate) fn accelerator_file(&self) -> PathBuf {
         self.machine_folder().join("accelerator.json")
+    }
+
+    /// What a machine of macOS's is known by.
+    pub(crate) fn machine_identifier(&self) -> PathBuf {
+        self.machine_folder().join("identifier")
     }
 
     pub(crate) fn console_log(&self) -> PathBuf {

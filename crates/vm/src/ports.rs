@@ -1,7 +1,15 @@
 //! Published ports. The stand-in for `docker-proxy` asks for a port over `ports.sock`; the host's side of it is
 //! opened before dockerd hears that all is well, and lives as long as that connection.
 
+#[cfg(target_os = "linux")]
 mod namespace;
+#[cfg(not(target_os = "linux"))]
+#[path = "ports/namespace_elsewhere.rs"]
+mod namespace;
+#[cfg(target_os = "linux")]
+mod owner;
+#[cfg(not(target_os = "linux"))]
+#[path = "ports/owner_elsewhere.rs"]
 mod owner;
 mod reach;
 mod tcp;
@@ -228,8 +236,7 @@ fn explain(host: SocketAddr, source: io::Error) -> Refusal {
         return Refusal::NoAddress(host.ip());
     }
     if source.kind() == io::ErrorKind::PermissionDenied {
-        let first = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
-        return match first.ok().and_then(|text| text.trim().parse().ok()) {
+        return match owner::first_of_users() {
             Some(first) if host.port() < first => Refusal::Privileged { port: host.port(), first },
             _ => Refusal::Permission(host.port()),
         };

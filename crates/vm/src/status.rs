@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::{Backend, Features};
+use crate::backend::{Backend, Features, Share};
 use crate::clock::now_ms;
 
 /// Stages that are shown of a start: a guest may tell of more.
@@ -143,6 +143,22 @@ pub struct Status {
     pub accelerator: Option<AcceleratorStatus>,
     /// The system image of its machine, where it has one.
     pub image: Option<ImageStatus>,
+    /// Folders of this computer that its machine sees, while it runs.
+    pub shares: Vec<Share>,
+    /// Whether what changes in them wakes watchers of files, where there are any.
+    pub file_events: Option<FileEventsStatus>,
+}
+
+/// Whether changes of shared folders here wake those in containers who watch files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FileEventsStatus {
+    /// They do.
+    pub on: bool,
+    /// Folders that are watched for it: those that running containers have mounted, with all that are in them.
+    pub folders: u32,
+    /// Why it is not all of them, or off without having been asked to.
+    pub note: Option<String>,
 }
 
 /// The system image a machine boots from.
@@ -227,6 +243,10 @@ impl Status {
         }
         if next == State::Asleep {
             self.warnings.clear();
+        }
+        if matches!(next, State::Asleep | State::Stopped | State::Failed) {
+            self.shares.clear();
+            self.file_events = None;
         }
         if matches!(next, State::Preparing | State::Booting | State::Connecting) {
             self.stages.push(StageTime { name: next.name().to_owned(), milliseconds: None });
@@ -322,8 +342,10 @@ mod tests {
     #[test]
     fn who_wakes_starts_anew_and_only_who_runs_falls_asleep() {
         let mut status = Status { state: State::Ready, warnings: vec!["old".to_owned()], ..Status::default() };
+        status.file_events = Some(super::FileEventsStatus::default());
         status.enter_stage("late");
         assert!(status.enter(State::Asleep) && status.warnings.is_empty() && !status.is_usable());
+        assert_eq!(status.file_events, None, "nothing is shared with a machine that does not run");
         assert!(!status.enter(State::Ready) && status.enter(State::Booting));
         assert_eq!(status.stages.len(), 1);
         assert!(ALL.iter().filter(|state| state.may_become(State::Asleep)).eq([&State::Ready, &State::Degraded]));

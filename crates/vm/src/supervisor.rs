@@ -46,6 +46,7 @@ pub async fn run(paths: EnginePaths, options: RunOptions) -> Result<Status, Erro
         let _ = nix::unistd::setsid();
     }
     let settings = EngineSettings::load(&paths)?;
+    settings.backend.check_system()?;
     let identities = if settings.backend == Backend::Native { rootless::check(&paths)? } else { None };
     paths.create_data()?;
     let lock = EngineLock::take(&paths)?;

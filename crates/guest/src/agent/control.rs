@@ -1,9 +1,8 @@
 //! Answers what the host asks on the control stream.
 
 use std::fs;
-use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use berth_mux::Responder;
@@ -13,13 +12,13 @@ use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_settime};
 use tokio::sync::mpsc;
 
+use super::files::Waker;
 use super::picture::Picture;
 use crate::error::Error;
 
 /// Version of the messages this program speaks; the appliance's manifest tells it to a host beforehand.
 const PROTOCOL: u32 = 1;
-/// Where a machine has the whole of its data disk, and where in a distribution of WSL the part of it is that counts.
-const DATA: [&str; 2] = ["/var/lib/berth", "/var/lib/docker"];
+const DATA: &str = "/var/lib/berth";
 /// A clock that is off by less is left to itself.
 const DRIFT: Duration = Duration::from_millis(100);
 
@@ -28,6 +27,10 @@ pub(super) struct Answers {
     pub(super) picture: Arc<Mutex<Picture>>,
     /// Lines for PID 1.
     pub(super) commands: mpsc::Sender<String>,
+    /// Who wakes watchers of shared files, one call at a time.
+    pub(super) waker: Arc<Mutex<Waker>>,
+    /// The kernel runs nothing but this engine.
+    pub(super) has_machine: bool,
 }
 
 impl Answers {
@@ -39,9 +42,17 @@ impl Answers {
                 let sent = self.commands.send(line).await;
                 sent.map(|()| Reply::Done).map_err(|_| Error::Machine("PID 1 does not listen".to_owned()))
             }
-            other => tokio::task::spawn_blocking(move || slowly(&other))
-                .await
-                .unwrap_or_else(|error| Err(Error::Machine(error.to_string()))),
+            Request::FilesChanged { paths } => {
+                let waker = Arc::clone(&self.waker);
+                blocking(move || wake(&waker, &paths)).await
+            }
+            // Others live with the same clock, memory and disks, and somebody else keeps them.
+            Request::TimeSet { .. } | Request::Trim | Request::Reclaim | Request::Grow | Request::Metrics
+                if !self.has_machine =>
+            {
+                Err(Error::Machine("the machine is not the engine's alone".to_owned()))
+            }
+            other => blocking(move || slowly(&other)).await,
         };
         // If it cannot be told, the session is over, and so is the question.
         let _ = match outcome {
@@ -49,6 +60,23 @@ impl Answers {
             Err(error) => responder.fail(FaultCode::Failed, error.to_string()).await,
         };
     }
+}
+
+async fn blocking(work: impl FnOnce() -> Result<Reply, Error> + Send + 'static) -> Result<Reply, Error> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(Error::Machine(error.to_string())))
+}
+
+/// A share that nobody serves any more is waited for without end: by one call, and not by all that follow.
+fn wake(waker: &Mutex<Waker>, paths: &[String]) -> Result<Reply, Error> {
+    let mut waker = match waker.try_lock() {
+        Ok(waker) => waker,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => {
+            return Err(Error::Machine("a shared folder has not answered since it was asked before".to_owned()));
+        }
+    };
+    waker.wake(paths);
+    Ok(Reply::Done)
 }
 
 fn slowly(request: &Request) -> Result<Reply, Error> {
@@ -63,7 +91,7 @@ fn slowly(request: &Request) -> Result<Reply, Error> {
         Request::Reclaim => reclaim().map(|()| Reply::Done),
         Request::Grow => grow().map(|()| Reply::Done),
         Request::Metrics => metrics().map(Reply::Metrics),
-        Request::Status | Request::Shutdown { .. } => Ok(Reply::Done),
+        Request::Status | Request::Shutdown { .. } | Request::FilesChanged { .. } => Ok(Reply::Done),
     }
 }
 
@@ -94,7 +122,7 @@ fn set_time(seconds: u64, nanoseconds: u32) -> Result<(), Error> {
 pub(super) fn trim() -> Result<u64, Error> {
     let what = "giving unused blocks of the data disk back";
     let output = Command::new("/usr/sbin/fstrim")
-        .args(["--verbose", data()])
+        .args(["--verbose", DATA])
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .output()
@@ -110,7 +138,7 @@ pub(super) fn trim() -> Result<u64, Error> {
 
 /// Bytes of the data disk that are in use.
 pub(super) fn disk_used() -> Result<u64, Error> {
-    let disk = statvfs(data()).map_err(Error::system("asking for the data disk"))?;
+    let disk = statvfs(DATA).map_err(Error::system("asking for the data disk"))?;
     Ok(disk.blocks().saturating_sub(disk.blocks_free()).saturating_mul(disk.fragment_size()))
 }
 
@@ -122,18 +150,13 @@ pub(super) fn reclaim() -> Result<(), Error> {
     Ok(())
 }
 
-fn data() -> &'static str {
-    let [whole, part] = DATA;
-    if Path::new(whole).is_dir() { whole } else { part }
-}
-
 fn grow() -> Result<(), Error> {
     let what = "growing the data disk's file system";
     let mounts = fs::read_to_string("/proc/self/mounts").map_err(Error::io(what))?;
     let disk = mounts.lines().find_map(|line| {
         let mut fields = line.split(' ');
         let disk = fields.next()?;
-        (fields.next()? == data()).then_some(disk)
+        (fields.next()? == DATA).then_some(disk)
     });
     let disk = disk.ok_or_else(|| Error::Machine(format!("{what}: it is not mounted")))?;
     let output =
@@ -150,7 +173,7 @@ fn metrics() -> Result<MetricsReply, Error> {
         let line = memory.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or_default()
     };
-    let disk = statvfs(data()).map_err(Error::system("asking for the data disk"))?;
+    let disk = statvfs(DATA).map_err(Error::system("asking for the data disk"))?;
     let bytes = |blocks: u64| blocks.saturating_mul(disk.fragment_size());
     Ok(MetricsReply {
         memory: MemoryMetrics {

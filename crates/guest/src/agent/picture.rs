@@ -44,7 +44,7 @@ impl Picture {
                     self.warnings.push(message.clone());
                 }
             }
-            Event::CrashLoop { .. } | Event::Stopped => {}
+            Event::CrashLoop { .. } | Event::Freed | Event::Stopped => {}
         }
     }
 

@@ -1,9 +1,12 @@
 //! Gives memory and disk back while the machine has nothing to do. Files that were read stay in its memory until that is
-//! needed for something else, which is never; the host has them in its own. Blocks of files that were removed stay the
-//! disk's until it is told that they are free.
+//! needed for something else, which is never; the host has them in its own. Memory that programs no longer use stays the
+//! machine's until the host takes it. Blocks of files that were removed stay the disk's until it is told that they are free.
 
 use std::fs;
 use std::time::Duration;
+
+use berth_mux::control::Event;
+use tokio::sync::mpsc;
 
 use super::control::{disk_used, reclaim, trim};
 
@@ -17,18 +20,20 @@ const WORTH_KIB: u64 = 48 << 10;
 const WORTH_DISK: u64 = 32 << 20;
 
 /// Goes on for ever.
-pub(super) async fn give_back() {
+pub(super) async fn give_back(tell: mpsc::Sender<Event>) {
     let mut before = Processors::now();
     let mut quiet = 0_u32;
     let mut kept = 0;
+    let mut least_free = u64::MAX;
     let mut disk = Disk::default();
     loop {
         tokio::time::sleep(LOOK).await;
         let now = Processors::now();
         quiet = if now.busy_since(before) < STILL { quiet.saturating_add(1) } else { 0 };
         before = now;
-        let cached = cached_kib(&fs::read_to_string("/proc/meminfo").unwrap_or_default());
-        kept = kept.min(cached);
+        let memory = Memory::now();
+        kept = kept.min(memory.cached_kib);
+        least_free = least_free.min(memory.free_kib);
         let removed = disk_used().is_ok_and(|used| disk.removed(used) >= WORTH_DISK);
         if quiet < LOOKS {
             continue;
@@ -38,9 +43,14 @@ pub(super) async fn give_back() {
             let _ = tokio::task::spawn_blocking(trim).await;
             disk = Disk::default();
         }
-        if cached.saturating_sub(kept) >= WORTH_KIB {
+        if memory.cached_kib.saturating_sub(kept) >= WORTH_KIB {
             let _ = tokio::task::spawn_blocking(reclaim).await;
-            kept = cached_kib(&fs::read_to_string("/proc/meminfo").unwrap_or_default());
+            kept = Memory::now().cached_kib;
+        }
+        let free_kib = Memory::now().free_kib;
+        // A host that is away is told when there is more.
+        if free_kib.saturating_sub(least_free) >= WORTH_KIB && tell.try_send(Event::Freed).is_ok() {
+            least_free = free_kib;
         }
     }
 }
@@ -86,18 +96,31 @@ impl Processors {
     }
 }
 
-fn cached_kib(meminfo: &str) -> u64 {
-    let field = |name: &str| -> u64 {
-        let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or_default()
-    };
-    // What programs share is counted as cached, and is not to be had.
-    (field("Cached") + field("Buffers") + field("SReclaimable")).saturating_sub(field("Shmem"))
+#[derive(Debug, PartialEq, Eq)]
+struct Memory {
+    cached_kib: u64,
+    free_kib: u64,
+}
+
+impl Memory {
+    fn now() -> Self {
+        Self::parse(&fs::read_to_string("/proc/meminfo").unwrap_or_default())
+    }
+
+    fn parse(meminfo: &str) -> Self {
+        let field = |name: &str| -> u64 {
+            let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or_default()
+        };
+        // What programs share is counted as cached, and is not to be had.
+        let cached = field("Cached").saturating_add(field("Buffers")).saturating_add(field("SReclaimable"));
+        Self { cached_kib: cached.saturating_sub(field("Shmem")), free_kib: field("MemFree") }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Disk, Processors, cached_kib};
+    use super::{Disk, Memory, Processors};
 
     #[test]
     fn what_was_removed_is_counted_from_the_most_there_was() {
@@ -116,7 +139,8 @@ mod tests {
         let waiting = Processors::parse("cpu  100 0 100 800 100 0 0 0 0 0\n");
         assert!((waiting.busy_since(before) - 1.0).abs() < 1e-9);
         assert!((Processors::parse("").busy_since(Processors::default()) - 1.0).abs() < 1e-9);
-        assert_eq!(cached_kib("MemTotal: 9 kB\nBuffers: 1 kB\nCached: 10 kB\nShmem: 4 kB\nSReclaimable: 2 kB\n"), 9);
-        assert_eq!(cached_kib("nonsense"), 0);
+        let text = "MemTotal: 9 kB\nMemFree: 3 kB\nBuffers: 1 kB\nCached: 10 kB\nShmem: 4 kB\nSReclaimable: 2 kB\n";
+        assert_eq!(Memory::parse(text), Memory { cached_kib: 9, free_kib: 3 });
+        assert_eq!(Memory::parse("nonsense"), Memory { cached_kib: 0, free_kib: 0 });
     }
 }

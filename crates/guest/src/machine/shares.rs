@@ -16,11 +16,11 @@ const COMMAND_LINE: &str = "/proc/cmdline";
 /// More than the host ever gives.
 const MOST: usize = 64;
 
-#[derive(Debug, PartialEq, Eq)]
-struct Share {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Share {
     tag: String,
-    path: PathBuf,
-    read_only: bool,
+    pub(crate) path: PathBuf,
+    pub(crate) read_only: bool,
 }
 
 /// The system image, and where it has no folder to mount a share on, one that cannot be written to: what is not
@@ -77,7 +77,8 @@ pub(super) fn let_go() {
     }
 }
 
-fn shares() -> Vec<Share> {
+/// What the machine was given.
+pub(crate) fn shares() -> Vec<Share> {
     parse(&fs::read_to_string(COMMAND_LINE).unwrap_or_default())
 }
 

@@ -46,12 +46,18 @@ pub enum Request {
     /// What is used of memory and disk.
     #[serde(rename = "metrics")]
     Metrics,
+    /// Files of shared folders have changed on the host: whoever watches them in the guest is to hear of it.
+    #[serde(rename = "files.changed")]
+    FilesChanged {
+        /// Absolute paths, the same on both sides; of a file that is gone as well.
+        paths: Vec<String>,
+    },
 }
 
 impl Request {
     /// Names of all methods.
-    pub const METHODS: [&'static str; 9] =
-        ["hello", "status", "time.set", "shutdown", "sync", "trim", "reclaim", "grow", "metrics"];
+    pub const METHODS: [&'static str; 10] =
+        ["hello", "status", "time.set", "shutdown", "sync", "trim", "reclaim", "grow", "metrics", "files.changed"];
 
     /// The name of its method.
     #[must_use]
@@ -66,6 +72,7 @@ impl Request {
             Self::Reclaim => "reclaim",
             Self::Grow => "grow",
             Self::Metrics => "metrics",
+            Self::FilesChanged { .. } => "files.changed",
         }
     }
 }
@@ -211,6 +218,8 @@ pub enum Event {
         /// Its name.
         name: String,
     },
+    /// Memory that was in use is free, and nothing goes on: the host may have it.
+    Freed,
     /// Everything has stopped; the machine is about to turn off.
     Stopped,
 }

@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-use super::Pace;
+use super::{Pace, Share};
+use crate::status::FileEventsStatus;
 
 /// What a guest tells. Fields and events this version does not know are ignored.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
@@ -31,6 +32,12 @@ pub(crate) enum GuestEvent {
     Lost {
         why: String,
     },
+    /// Folders of this computer that it sees.
+    #[serde(skip)]
+    Shares(Vec<Share>),
+    /// Whether changes in them wake who watches files.
+    #[serde(skip)]
+    FileEvents(FileEventsStatus),
     /// Something is wrong for as long as there is a text.
     #[serde(skip)]
     Condition {

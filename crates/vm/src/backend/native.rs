@@ -2,7 +2,7 @@
 
 pub(crate) mod rootless;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::lines;
 use crate::paths::EnginePaths;
 use crate::ports::NetworkNamespace;
+use crate::program::find_next_to;
 use crate::socket::OpenFiles;
 use rootless::Identities;
 
@@ -158,16 +159,4 @@ fn describe(status: ExitStatus) -> String {
 /// `berth-guest` is installed next to the other programs.
 fn program() -> Result<PathBuf, Error> {
     find_next_to("berth-guest")
-}
-
-/// A program in this one's folder, or, from a test's program, in the folder above.
-pub(crate) fn find_next_to(name: &'static str) -> Result<PathBuf, Error> {
-    let this = std::env::current_exe().map_err(Error::system("finding this program"))?;
-    let found = this.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| is_program(path));
-    found.ok_or(Error::MissingProgram { name, next_to: this })
-}
-
-fn is_program(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt as _;
-    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }

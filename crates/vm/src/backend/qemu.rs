@@ -8,36 +8,30 @@
 mod accelerator;
 mod canary;
 mod command_line;
-mod console;
-mod disk;
 mod error;
+mod file_events;
 mod guest;
 mod leash;
 mod machine;
+mod memory;
 mod process;
 mod program;
 mod qmp;
-mod session;
+mod running;
 mod shares;
-mod shutdown;
 #[cfg(test)]
 mod tests;
-mod upkeep;
-mod wall_clock;
 
 use std::path::PathBuf;
 
 pub(crate) use accelerator::{Accelerator, choose_accelerator, reject_accelerator};
-pub(crate) use disk::in_use as disk_in_use;
 pub(crate) use error::QemuError;
-pub(crate) use guest::{AbortOnDrop, Failed, Guest, MachineEngine, Tools, Wanted, changed};
+pub(crate) use guest::{Tools, launch};
 pub(crate) use machine::{Exit, ExitCause, Machine, MachineEvent};
 pub(crate) use program::{Program, find_program};
 #[cfg(test)]
 pub(crate) use qmp::QmpError;
-pub(crate) use session::{Line, Link, Opening, keep_link};
 pub(crate) use shares::ShareDevice;
-pub(crate) use upkeep::{Upkeep, UpkeepError};
 
 /// Everything a machine is made of. All paths are absolute.
 #[derive(Clone, Debug)]

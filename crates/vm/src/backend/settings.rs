@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::memory::memory_bytes;
 use super::shares::Shares;
 use crate::error::Error;
 use crate::paths::EnginePaths;
@@ -28,13 +29,21 @@ pub enum Backend {
     Native,
     /// A virtual machine of QEMU's.
     Qemu,
+    /// A virtual machine of macOS's own.
+    Vz,
     /// A distribution of the Windows Subsystem for Linux.
     Wsl,
 }
 
 impl Default for Backend {
     fn default() -> Self {
-        if cfg!(windows) { Self::Wsl } else { Self::Native }
+        if cfg!(target_os = "macos") {
+            Self::Vz
+        } else if cfg!(windows) {
+            Self::Wsl
+        } else {
+            Self::Native
+        }
     }
 }
 
@@ -45,29 +54,53 @@ impl Backend {
         match self {
             Self::Native => "native",
             Self::Qemu => "qemu",
+            Self::Vz => "vz",
             Self::Wsl => "wsl",
         }
     }
 
-    const ALL: [Self; 3] = [Self::Native, Self::Qemu, Self::Wsl];
+    const ALL: [Self; 4] = [Self::Native, Self::Qemu, Self::Vz, Self::Wsl];
+
+    /// The one that runs machines on this system. Their disks are the same everywhere.
+    pub(crate) fn of_machines() -> Self {
+        if cfg!(target_os = "macos") { Self::Vz } else { Self::Qemu }
+    }
 
     /// Whether this system can have it at all.
     pub(crate) fn check_system(self) -> Result<(), Error> {
-        let (has, needs) = match self {
-            Self::Native | Self::Qemu => (cfg!(target_os = "linux"), "Linux"),
-            Self::Wsl => (cfg!(windows) || super::wsl::is_stood_in_for(), "Windows"),
+        let has = match self {
+            Self::Native | Self::Qemu => cfg!(target_os = "linux"),
+            Self::Vz => cfg!(target_os = "macos"),
+            Self::Wsl => cfg!(windows) || super::wsl::is_stood_in_for(),
         };
-        if has {
-            return Ok(());
+        if has { Ok(()) } else { Err(self.refusal()) }
+    }
+
+    /// Why there is none on this system.
+    pub(crate) fn refusal(self) -> Error {
+        let needs = match self {
+            Self::Native | Self::Qemu => "Linux",
+            Self::Vz => "macOS 13 or newer",
+            Self::Wsl => "Windows",
+        };
+        Error::OtherSystem { backend: self.name(), needs, instead: Self::default().name() }
+    }
+
+    /// Whose data a folder holds that has none of this one's.
+    fn owner_instead(self, paths: &EnginePaths) -> Option<(Self, PathBuf)> {
+        if self.data(paths).is_some() {
+            return None;
         }
-        Err(Error::OtherSystem { backend: self.name(), needs, instead: Self::default().name() })
+        // Of two that share a disk the one that runs here.
+        let others = [Self::Native, Self::of_machines(), Self::Wsl];
+        others.into_iter().find_map(|other| Some((other, other.data(paths)?)))
     }
 
     /// What of this backend's data is in the folder, if anything.
     fn data(self, paths: &EnginePaths) -> Option<PathBuf> {
         let data = match self {
             Self::Native => paths.data().join("docker"),
-            Self::Qemu => paths.data_disk(),
+            Self::Qemu | Self::Vz => paths.data_disk(),
             Self::Wsl => paths.distributions_file(),
         };
         data.exists().then_some(data)
@@ -79,7 +112,9 @@ impl std::str::FromStr for Backend {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         Self::ALL.into_iter().find(|backend| backend.name() == text).ok_or_else(|| {
-            Error::BadSettings(format!("`{text}` is no way to run the engine: there is `native`, `qemu` and `wsl`"))
+            Error::BadSettings(format!(
+                "`{text}` is no way to run the engine: there is `native`, `qemu`, `vz` and `wsl`"
+            ))
         })
     }
 }
@@ -97,10 +132,12 @@ pub struct EngineSettings {
     /// The size of its data disk, which takes only the room that is used of it.
     pub disk_gib: u64,
     /// After how long without use it is stopped until it is used again; 0 for never, none for what is usual for the
-    /// backend: a quarter of an hour for a machine, never for the other.
+    /// backend: never for the native one, a quarter of an hour for all others.
     pub idle_seconds: Option<u64>,
     /// Folders a machine sees.
     pub shares: Shares,
+    /// What changes in them here wakes those in containers who watch files.
+    pub file_events: bool,
 }
 
 impl Default for EngineSettings {
@@ -115,6 +152,7 @@ impl Default for EngineSettings {
             disk_gib: DEFAULT_DISK_GIB,
             idle_seconds: None,
             shares: Shares::default(),
+            file_events: true,
         }
     }
 }
@@ -134,6 +172,8 @@ pub struct SettingsChange {
     pub idle_seconds: Option<u64>,
     /// Folders a machine sees.
     pub shares: Option<Shares>,
+    /// What changes in them here wakes those in containers who watch files.
+    pub file_events: Option<bool>,
 }
 
 impl EngineSettings {
@@ -169,6 +209,7 @@ impl EngineSettings {
             disk_gib: change.disk_gib.unwrap_or(before.disk_gib),
             idle_seconds: change.idle_seconds.or(before.idle_seconds),
             shares: change.shares.unwrap_or_else(|| before.shares.clone()),
+            file_events: change.file_events.unwrap_or(before.file_events),
         };
         after.check(paths)?;
         if after != before || !paths.settings_file().exists() && !nothing {
@@ -181,10 +222,8 @@ impl EngineSettings {
     fn check(&self, paths: &EnginePaths) -> Result<(), Error> {
         let bad = |text: String| Err(Error::BadSettings(text));
         self.backend.check_system()?;
-        let others = Backend::ALL.into_iter().filter(|other| *other != self.backend);
-        let made = others.filter_map(|other| Some((other.name(), other.data(paths)?))).next();
-        if let (None, Some((made, theirs))) = (self.backend.data(paths), made) {
-            let wanted = self.backend.name();
+        if let Some((made, theirs)) = self.backend.owner_instead(paths) {
+            let (wanted, made) = (self.backend.name(), made.name());
             let theirs = theirs.display();
             return bad(format!(
                 "this data folder was made by the backend `{made}`, whose data ({theirs}) the backend `{wanted}` does not \
@@ -225,7 +264,7 @@ impl EngineSettings {
     pub(crate) fn idle(&self) -> Option<Duration> {
         let seconds = self.idle_seconds.unwrap_or(match self.backend {
             Backend::Native => 0,
-            Backend::Qemu | Backend::Wsl => DEFAULT_IDLE_SECONDS,
+            Backend::Qemu | Backend::Vz | Backend::Wsl => DEFAULT_IDLE_SECONDS,
         });
         (seconds > 0).then(|| Duration::from_secs(seconds))
     }
@@ -233,12 +272,6 @@ impl EngineSettings {
     pub(crate) fn disk_bytes(&self) -> u64 {
         self.disk_gib.saturating_mul(GIB)
     }
-}
-
-fn memory_bytes() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
 #[cfg(test)]
@@ -253,9 +286,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let paths = EnginePaths::with_runtime(&folder.path().join("data"), None).unwrap();
         assert_eq!(EngineSettings::load(&paths).unwrap(), EngineSettings::default());
-        let change = SettingsChange { backend: Some(Backend::Qemu), cpus: Some(1), ..SettingsChange::default() };
+        let change = SettingsChange {
+            backend: Some(Backend::Qemu),
+            cpus: Some(1),
+            file_events: Some(false),
+            ..SettingsChange::default()
+        };
         let settings = EngineSettings::change(&paths, change).unwrap();
-        assert_eq!((settings.backend, settings.cpus), (Backend::Qemu, 1));
+        assert_eq!((settings.backend, settings.cpus, settings.file_events), (Backend::Qemu, 1, false));
         assert_eq!(EngineSettings::change(&paths, SettingsChange::default()).unwrap(), settings);
         for bad in [
             SettingsChange { cpus: Some(0), ..SettingsChange::default() },
@@ -273,16 +311,6 @@ mod tests {
     }
 
     #[test]
-    fn what_another_system_runs_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let paths = EnginePaths::with_runtime(folder.path(), None).unwrap();
-        let change = SettingsChange { backend: Some("wsl".parse().unwrap()), ..SettingsChange::default() };
-        let error = EngineSettings::change(&paths, change).unwrap_err();
-        assert!(matches!(error, crate::Error::OtherSystem { backend: "wsl", .. }), "{error}");
-        assert!(!paths.settings_file().exists());
-    }
-
-    #[test]
     fn data_of_the_other_backend_is_not_hidden() {
         let folder = tempfile::tempdir().unwrap();
         let paths = EnginePaths::with_runtime(folder.path(), None).unwrap();
@@ -290,5 +318,19 @@ mod tests {
         let change = SettingsChange { backend: Some(Backend::Qemu), ..SettingsChange::default() };
         let error = EngineSettings::change(&paths, change).unwrap_err().to_string();
         assert!(error.contains("--backend native"), "{error}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_another_system_runs_is_refused_with_what_it_needs() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = EnginePaths::with_runtime(folder.path(), None).unwrap();
+        for (name, needs) in [("vz", "macOS 13 or newer"), ("wsl", "Windows")] {
+            let change = SettingsChange { backend: Some(name.parse().unwrap()), ..SettingsChange::default() };
+            let error = EngineSettings::change(&paths, change).unwrap_err();
+            assert!(matches!(error, crate::Error::OtherSystem { backend, .. } if backend == name), "{error}");
+            assert!(error.to_string().contains(needs), "{error}");
+        }
+        assert!(!paths.settings_file().exists());
     }
 }

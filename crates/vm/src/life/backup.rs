@@ -5,9 +5,9 @@ use std::io::{self, BufWriter, ErrorKind, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, Flock, FlockArg, OFlag, RenameFlags, renameat2};
-use nix::unistd::{Whence, lseek};
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use rustix::fs::{CWD, RenameFlags, SeekFrom, renameat_with, seek};
+use rustix::io::Errno;
 
 use super::archive::{BackupManifest, BackupWriter, MACHINE, PART};
 use super::error::LifeError;
@@ -139,19 +139,17 @@ fn open_disk(paths: &EnginePaths) -> Result<Option<File>, LifeError> {
 
 /// Where a file has bytes; in between are holes.
 pub(super) fn extents(disk: &File, length: u64) -> io::Result<Vec<(u64, u64)>> {
-    let offset = |at: u64| i64::try_from(at).map_err(io::Error::other);
     let mut found = Vec::new();
     let mut at = 0;
     while at < length {
-        let from = match lseek(disk, offset(at)?, Whence::SeekData) {
-            Ok(from) => u64::try_from(from).map_err(io::Error::other)?,
-            Err(Errno::ENXIO) => break,
+        let from = match seek(disk, SeekFrom::Data(at)) {
+            Ok(from) => from,
+            Err(Errno::NXIO) => break,
             // A file system without holes.
-            Err(Errno::EINVAL) => return Ok(vec![(0, length)]),
+            Err(Errno::INVAL) => return Ok(vec![(0, length)]),
             Err(errno) => return Err(errno.into()),
         };
-        let until = lseek(disk, offset(from)?, Whence::SeekHole)?;
-        let until = u64::try_from(until).map_err(io::Error::other)?.min(length);
+        let until = seek(disk, SeekFrom::Hole(from))?.min(length);
         if until <= from {
             break;
         }
@@ -163,9 +161,7 @@ pub(super) fn extents(disk: &File, length: u64) -> io::Result<Vec<(u64, u64)>> {
 
 /// What is free for this user.
 pub(super) fn free_bytes(folder: &Path) -> Result<u64, LifeError> {
-    let room = nix::sys::statvfs::statvfs(folder);
-    let room = room.map_err(|errno| LifeError::file("look for room in", folder)(errno.into()))?;
-    Ok(room.blocks_available().saturating_mul(room.fragment_size()))
+    crate::room::free_bytes(folder).map_err(LifeError::file("look for room in", folder))
 }
 
 /// A file that is gone again unless it becomes whole.
@@ -200,10 +196,10 @@ impl Partial {
         let renamed = if force {
             fs::rename(&self.path, to)
         } else {
-            match renameat2(AT_FDCWD, &self.path, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
-                Err(Errno::EEXIST) => return Err(LifeError::Exists(to.to_path_buf())),
+            match renameat_with(CWD, &self.path, CWD, to, RenameFlags::NOREPLACE) {
+                Err(Errno::EXIST) => return Err(LifeError::Exists(to.to_path_buf())),
                 // A file system without it.
-                Err(Errno::EINVAL) if fs::symlink_metadata(to).is_err() => fs::rename(&self.path, to),
+                Err(Errno::INVAL | Errno::NOTSUP) if fs::symlink_metadata(to).is_err() => fs::rename(&self.path, to),
                 renamed => renamed.map_err(io::Error::from),
             }
         };

@@ -1,5 +1,8 @@
 //! The native engine's files into one file, and out of it.
 
+mod swap;
+mod tree;
+
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Write as _};
 use std::path::Path;
@@ -8,11 +11,12 @@ use super::archive::{BackupManifest, BackupReader, BackupWriter, NATIVE};
 use super::backup::{BackupReport, Target, free_bytes};
 use super::error::LifeError;
 use super::restore::{RestoreReport, SPARE, explain};
-use super::swap::Making;
-use super::tree::{Counter, FOLDERS, Parts, Unparted, pack, unpack};
 use super::{Cancel, refuse_mounts};
 use crate::backend::{Backend, EngineSettings, SettingsChange};
 use crate::paths::EnginePaths;
+use swap::Making;
+pub(crate) use swap::finish as finish_restore;
+use tree::{Counter, FOLDERS, Parts, Unparted, pack, unpack};
 
 /// The engine's folders into the file. The data folder is taken.
 pub(super) fn backup(
@@ -73,8 +77,8 @@ pub(super) fn restore(
     }
     let made = unpack(&mut Unparted::new(reader, cancel, progress), &making.new_files());
     let report = made.map_err(|stopped| match stopped {
-        super::tree::Stopped::Problem(problem) => explain(from, problem),
-        super::tree::Stopped::Life(error) => error,
+        tree::Stopped::Problem(problem) => explain(from, problem),
+        tree::Stopped::Life(error) => error,
     })?;
     cancel.check()?;
     EngineSettings::change(paths, SettingsChange { backend: Some(Backend::Native), ..SettingsChange::default() })?;

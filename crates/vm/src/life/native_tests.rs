@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use nix::mount::{MsFlags, mount, umount};
 use nix::sched::{CloneFlags, unshare};
 
-use super::super::swap::MAKING;
 use super::super::{Cancel, LifeError, ResetScope, backup, reset, restore};
 use crate::backend::{Backend, EngineSettings};
+use crate::life::MAKING;
 use crate::lock::EngineLock;
 use crate::paths::EnginePaths;
 

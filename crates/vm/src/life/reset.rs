@@ -2,13 +2,11 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use super::error::LifeError;
-use super::swap::{MAKING, REPLACED};
-use super::{RESET_FOLDER, is_ours, refuse_link, sync_folder, take};
+use super::{MAKING, REPLACED, RESET_FOLDER, is_ours, refuse_link, refuse_mounts, sync_folder, take};
 use crate::backend::{Backend, EngineSettings, Identities, rootless, wsl};
 use crate::paths::EnginePaths;
 
@@ -142,7 +140,7 @@ fn remade_of_machine(paths: &EnginePaths) -> Result<Vec<PathBuf>, LifeError> {
 fn default_sizes(paths: &EnginePaths) -> Result<(), LifeError> {
     let default = EngineSettings::default();
     let kept = EngineSettings::load(paths).unwrap_or_else(|_| {
-        let backend = if paths.data_disk().exists() { Backend::Qemu } else { default.backend };
+        let backend = if paths.data_disk().exists() { Backend::of_machines() } else { default.backend };
         EngineSettings { backend, ..EngineSettings::default() }
     });
     let settings = EngineSettings { backend: kept.backend, disk_gib: kept.disk_gib, ..default };
@@ -212,44 +210,13 @@ fn allocated(path: &Path) -> io::Result<u64> {
     Ok(bytes)
 }
 
-/// Refuses a folder with a mount below it: what is removed or kept would be what is mounted.
-pub(super) fn refuse_mounts(paths: &EnginePaths) -> Result<(), LifeError> {
-    mounted_in(paths.data())?.map_or(Ok(()), |mount| Err(LifeError::LeadsElsewhere(mount)))
-}
-
-fn mounted_in(data: &Path) -> Result<Option<PathBuf>, LifeError> {
-    let file = Path::new("/proc/self/mountinfo");
-    let text = fs::read(file).map_err(LifeError::file("read", file))?;
-    let points = text.split(|&byte| byte == b'\n').filter_map(|line| line.split(|&byte| byte == b' ').nth(4));
-    let mut points = points.map(|point| PathBuf::from(std::ffi::OsString::from_vec(unescape(point))));
-    Ok(points.find(|point| point.starts_with(data) && point != data))
-}
-
-/// The kernel writes a blank, a tab, a line's end and a backslash as three octal digits.
-fn unescape(point: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(point.len());
-    let mut rest = point;
-    while let Some((&first, after)) = rest.split_first() {
-        rest = after;
-        let code = after.get(..3).filter(|_| first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
-        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = after.get(3..).unwrap_or_default();
-            }
-            None => bytes.push(first),
-        }
-    }
-    bytes
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
     use std::path::Path;
 
-    use super::{LifeError, ResetScope, reset, unescape};
+    use super::{LifeError, ResetScope, reset};
     use crate::backend::{Backend, EngineSettings};
     use crate::life::refuse_half_reset;
     use crate::lock::EngineLock;
@@ -343,11 +310,5 @@ mod tests {
         symlink(&elsewhere, paths.data().join("docker")).unwrap();
         assert!(matches!(reset(&paths, ResetScope::All), Err(LifeError::LeadsElsewhere(_))));
         assert!(elsewhere.join("file").exists() && paths.data_disk().exists());
-    }
-
-    #[test]
-    fn mount_points_are_read_as_the_kernel_writes_them() {
-        assert_eq!(unescape(br"/a\040b\134c"), b"/a b\\c");
-        assert_eq!(unescape(br"/a\04"), br"/a\04");
     }
 }

@@ -92,7 +92,7 @@ pub fn restore(
     partial.become_whole(&disk, true)?;
     sync_folder(&folder)?;
     let disk_gib = Some(disk_bytes.div_ceil(GIB).max(4));
-    let change = SettingsChange { backend: Some(Backend::Qemu), disk_gib, ..SettingsChange::default() };
+    let change = SettingsChange { backend: Some(Backend::of_machines()), disk_gib, ..SettingsChange::default() };
     EngineSettings::change(paths, change)?;
     // It tells of the engine that was there before.
     let _ = fs::remove_file(paths.state_file());

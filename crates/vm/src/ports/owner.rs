@@ -17,6 +17,11 @@ impl fmt::Display for Owner {
     }
 }
 
+/// The first port that users may open.
+pub(crate) fn first_of_users() -> Option<u16> {
+    fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").ok()?.trim().parse().ok()
+}
+
 /// The process whose socket stands in the way of that address.
 pub(crate) fn of(address: SocketAddr, udp: bool) -> Option<Owner> {
     let tables = if udp { ["/proc/net/udp", "/proc/net/udp6"] } else { ["/proc/net/tcp", "/proc/net/tcp6"] };

@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::record::ImageId;
 use crate::appliance::{Appliance, ImageFile, MANIFEST};
 use crate::error::Error;
+use crate::room::free_bytes;
 
 /// Of a copy that is being made.
 const FRESH: &str = ".new";
@@ -91,8 +92,7 @@ fn fill(fresh: &Path, appliance: &Appliance, cancel: &Cancel) -> Result<(), Keep
     let files = [&image.kernel, &image.initramfs, &image.os];
     let needed = files.iter().map(|file| file.record().size).sum::<u64>().saturating_add(SPARE);
     DirBuilder::new().mode(0o700).create(fresh).map_err(KeepError::file("create", fresh))?;
-    let room = nix::sys::statvfs::statvfs(fresh).map_err(io::Error::from).map_err(KeepError::file("look at", fresh))?;
-    let free = room.blocks_available().saturating_mul(room.fragment_size());
+    let free = free_bytes(fresh).map_err(KeepError::file("look at", fresh))?;
     if free < needed {
         return Err(KeepError::NoRoom { folder: fresh.to_path_buf(), free, needed });
     }

@@ -1,13 +1,12 @@
 //! Whether there is an engine, and the wait for it.
 
 use std::io;
-use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -69,10 +68,10 @@ impl EngineDial for UnixEngine {
 }
 
 fn connect(path: &Path) -> io::Result<UnixStream> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let fd = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    socket::connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
-    UnixStream::from_std(std::os::unix::net::UnixStream::from(fd))
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    UnixStream::from_std(socket.into())
 }
 
 /// What became of a connection that came to the gate.

@@ -364,6 +364,14 @@ impl<'a> Engine<'a> {
                     self.judge(life);
                 }
             }
+            GuestEvent::Shares(shares) => {
+                self.journal.change(|status| std::mem::replace(&mut status.shares, shares) != status.shares);
+            }
+            GuestEvent::FileEvents(now) => self.journal.change(|status| {
+                let changed = status.file_events.as_ref() != Some(&now);
+                status.file_events = Some(now);
+                changed
+            }),
             GuestEvent::Condition { what, text } => {
                 match text {
                     Some(text) => drop(life.conditions.insert(what, text)),

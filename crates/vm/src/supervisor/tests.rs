@@ -6,19 +6,20 @@ mod idle;
 mod images;
 mod life;
 mod published;
+mod vz;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_testkit::fake_qemu::{self, Agent as Port, Canary, Script};
+use berth_testkit::fake_qemu::{self, Agent as Port, Canary, Ending, Remote, Script};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::engine::{Engine, Given, Images};
 use super::journal::Journal;
 use crate::appliance::Appliance;
-use crate::backend::qemu::Accelerator;
+use crate::backend::qemu::{self, Accelerator};
 use crate::backend::{Backend, EngineSettings, Pace, Shares, Tools, Upkeep};
 use crate::error::Error;
 use crate::paths::EnginePaths;
@@ -57,6 +58,8 @@ struct Plan {
     hardware: Accelerator,
     pace: fn(Accelerator) -> Pace,
     idle_after: Option<Duration>,
+    /// Instead of a fake QEMU.
+    vz: Option<vz::FakeVz>,
     /// What is installed; by default something that is good.
     installed: Option<Result<Appliance, Error>>,
 }
@@ -70,6 +73,7 @@ impl Default for Plan {
             hardware: Accelerator::Hvf,
             pace: Accelerator::pace,
             idle_after: None,
+            vz: None,
             installed: None,
         }
     }
@@ -95,7 +99,14 @@ impl Ground {
         let _ = std::fs::remove_file(&port);
         let script = Script { agent: Port::Socket(port.clone()), remote: true, ..plan.script };
         let program = fake_qemu::place(folder.path(), &script).unwrap();
-        let agent = Agent::serve(&port, fake_qemu::remote(&program), plan.habits);
+        let power_off: Arc<dyn Fn() + Send + Sync> = match plan.vz.clone() {
+            Some(vz) => Arc::new(move || vz.power_off()),
+            None => {
+                let remote = fake_qemu::remote(&program);
+                Arc::new(move || guest::say(&remote, &Remote::Ending(Ending::PowerOff)))
+            }
+        };
+        let agent = Agent::serve(&port, power_off, plan.habits);
 
         let gate = watch::Sender::new(Gate::Starting { stage: "preparing".to_owned() });
         let socket = EngineSocket::bind(paths.socket()).await.unwrap();
@@ -106,23 +117,25 @@ impl Ground {
         let (stop, stopping) = watch::channel(false);
         let (upkeep, hands) = watch::channel(None);
         let settings = EngineSettings {
-            backend: Backend::Qemu,
+            backend: if plan.vz.is_some() { Backend::Vz } else { Backend::Qemu },
             memory_mib: 512,
             cpus: 1,
             disk_gib: 4,
             idle_seconds: None,
             shares: Shares { home: false, folders: Vec::new() },
+            file_events: true,
         };
         let wake = Arc::new(Notify::new());
         let usual = || Ok(appliance(&folder.path().join("appliance"), "usual", 1));
         let installed = plan.installed.unwrap_or_else(usual);
+        let qemu = qemu::Tools { program: Some(program.clone()), hardware: plan.hardware, pace: plan.pace };
         let given = Given {
             identities: None,
             images: Images::new(Slots::open(&paths, true, installed)),
             settings,
             listener: Arc::new(ports::bind(&paths.ports_socket()).unwrap()),
             open_files: OpenFiles::raise(),
-            tools: Tools { program: Some(program.clone()), hardware: plan.hardware, pace: plan.pace },
+            tools: Tools { qemu, vz: plan.vz.map(|vz| vz.tools(&port, plan.pace)).unwrap_or_default() },
             activity: serving.activity(),
             idle_after: plan.idle_after,
             wake: Arc::clone(&wake),

@@ -135,7 +135,7 @@ mod tests {
         String::from_utf8(text.to_vec()).unwrap()
     }
 
-    fn all_requests() -> [Request; 9] {
+    fn all_requests() -> [Request; 10] {
         [
             Request::Hello { protocol: 1, host_version: "0.1.0".to_owned() },
             Request::Status,
@@ -146,6 +146,7 @@ mod tests {
             Request::Reclaim,
             Request::Grow,
             Request::Metrics,
+            Request::FilesChanged { paths: vec!["/home/me/a \"ü\"".to_owned()] },
         ]
     }
 

@@ -17,10 +17,10 @@ use tokio::time::timeout;
 
 use super::accelerator::Accelerator;
 use super::command_line::common;
-use super::console::SharedTail;
 use super::error::QemuError;
 use super::process::{Held, Process};
 use super::program::Program;
+use crate::backend::machine::SharedTail;
 
 /// What the guest says.
 const WORD: &str = "berth";

@@ -101,7 +101,7 @@ pub(super) fn arguments(spec: &MachineSpec) -> Vec<OsString> {
     line.all(&["-device", &format!("virtserialport,id={AGENT_DEVICE},chardev=agent,name={AGENT_PORT}")]);
 
     line.all(&["-netdev", "user,id=network", "-device", "virtio-net-pci,netdev=network,romfile="]);
-    line.all(&["-device", "virtio-rng-pci", "-device", "virtio-balloon-pci,free-page-reporting=on"]);
+    line.all(&["-device", "virtio-rng-pci", "-device", "virtio-balloon-pci,free-page-reporting=on,deflate-on-oom=on"]);
     share(&mut line, spec);
     line.0
 }
@@ -193,7 +193,7 @@ mod tests {
             "drive=os,serial=berth-os",
             "drive=data,serial=berth-data,werror=enospc",
             "name=berth.agent.0",
-            "virtio-balloon-pci,free-page-reporting=on",
+            "virtio-balloon-pci,free-page-reporting=on,deflate-on-oom=on",
             "virtio-rng-pci",
             "netdev=network,romfile=",
         ] {

@@ -3,14 +3,12 @@ use std::path::{Path, PathBuf};
 
 use super::machine::Exit;
 use super::qmp::QmpError;
+use crate::backend::machine::DiskError;
 
 const INSTALL: &str =
     "install it (Debian, Ubuntu: `qemu-system-x86`; Fedora: `qemu-system-x86-core`; Arch: `qemu-system-x86`)";
 const SHORTER: &str = "set XDG_RUNTIME_DIR to a shorter folder";
-const RESTORE: &str = "restore it from a backup, or move it away to begin with an empty one";
 const OTHER_FOLDER: &str = "choose another folder for the engine's data";
-const OWNER: &str = "start the engine as its owner, or choose another folder for the engine's data";
-const BUSY: &str = "stop the program that uses it, then start the engine again";
 const LOG: &str = "look at the log, and start the engine again";
 
 /// Why a machine cannot be started or driven. Each text says what happened, why, and what to do.
@@ -30,14 +28,8 @@ pub(crate) enum QemuError {
     BadSize { what: String },
     #[error("cannot {what} {}: {source}", path.display())]
     File { what: &'static str, path: PathBuf, source: io::Error },
-    #[error("the data disk {} is no ordinary file; {OTHER_FOLDER}", path.display())]
-    NotADisk { path: PathBuf },
-    #[error("the data disk {} belongs to user {owner}; {OWNER}", path.display())]
-    ForeignDisk { path: PathBuf, owner: u32 },
-    #[error("the data disk {} is cut short: it has {bytes} bytes and should have {expected}; {RESTORE}", path.display())]
-    CutShort { path: PathBuf, bytes: u64, expected: u64 },
-    #[error("the data disk {} is in use by another process; {BUSY}", path.display())]
-    DiskInUse { path: PathBuf },
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     #[error("a data disk of {bytes} bytes is never made smaller, and {asked} were asked for")]
     WouldShrink { bytes: u64, asked: u64 },
     #[error("{} cannot be run: {source}; {INSTALL}", path.display())]
@@ -67,11 +59,9 @@ impl QemuError {
         match self {
             Self::NotInstalled(_) | Self::BadProgram { .. } | Self::TooOld { .. } | Self::Spawn { .. } => INSTALL,
             Self::SocketPathTooLong { .. } => SHORTER,
-            Self::BadPath { .. } | Self::NotADisk { .. } => OTHER_FOLDER,
+            Self::BadPath { .. } => OTHER_FOLDER,
+            Self::Disk(error) => error.fix(),
             Self::BadSize { .. } | Self::WouldShrink { .. } => "choose another size in the settings",
-            Self::ForeignDisk { .. } => OWNER,
-            Self::CutShort { .. } => RESTORE,
-            Self::DiskInUse { .. } => BUSY,
             _ => LOG,
         }
     }

@@ -21,11 +21,10 @@ use tokio::time::timeout;
 
 use super::MachineSpec;
 use super::command_line::{DATA_NODE, agent_socket, arguments, check};
-use super::console::{LogFile, SharedTail};
-use super::disk::DataDisk;
 use super::error::QemuError;
 use super::process::{self, Held, Process};
 use super::qmp::{Qmp, QmpError};
+use crate::backend::machine::{DataDisk, LogFile, SharedTail};
 use events::{Follower, Voice};
 
 const CONSOLE_LINES: usize = 200;
@@ -148,9 +147,21 @@ pub(crate) struct Machine {
     qmp: Qmp,
     agent: PathBuf,
     data_bytes: Mutex<u64>,
+    pub(super) memory: Memory,
     killed: Flags,
     pub(super) exit: watch::Receiver<Option<Exit>>,
     patience: Patience,
+}
+
+/// The guest's memory as QEMU has it.
+#[derive(Debug)]
+pub(super) struct Memory {
+    /// All of it, in bytes.
+    pub(super) whole: u64,
+    /// What the balloon leaves the guest of it, about once a second while that changes.
+    pub(super) told: watch::Receiver<u64>,
+    /// Held by who has the balloon.
+    pub(super) balloon: Mutex<()>,
 }
 
 /// A process whose outputs are heard, and that is not under control yet.
@@ -191,7 +202,11 @@ impl Machine {
         let mut ended = process.ended();
         let (exited, exit) = watch::channel(None);
         let killed = Flags::default();
+        let whole = u64::from(spec.memory_mib) << 20;
+        let (memory_bytes, told) = watch::channel(whole);
+        let memory = Memory { whole, told, balloon: Mutex::default() };
         let follower = Follower {
+            memory_bytes,
             voice,
             ended: process.ended(),
             console,
@@ -225,7 +240,7 @@ impl Machine {
             }
         };
         tokio::spawn(follower.follow(qmp.clone(), happened, exited, patience.command));
-        let machine = Self { process, qmp, agent, data_bytes, killed, exit, patience };
+        let machine = Self { process, qmp, agent, data_bytes, memory, killed, exit, patience };
         if let Err(error) = machine.resume().await {
             // It may end by its first instruction, and says more of it than an unanswered command.
             let failed = matches!(error, QemuError::Qmp(QmpError::Closed(_)))
@@ -302,27 +317,8 @@ impl Machine {
     /// # Errors
     ///
     /// QEMU does not answer or is gone.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the supervisor asks for it when an idle machine gives back what it has")
-    )]
-    pub(crate) async fn balloon(&self, bytes: u64) -> Result<(), QemuError> {
+    pub(super) async fn balloon(&self, bytes: u64) -> Result<(), QemuError> {
         self.command("balloon", Some(json!({ "value": bytes }))).await.map(drop)
-    }
-
-    /// How much memory the guest has at the moment.
-    ///
-    /// # Errors
-    ///
-    /// QEMU does not answer or is gone, or the guest has no balloon's driver yet.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the supervisor asks for it when an idle machine gives back what it has")
-    )]
-    pub(crate) async fn memory_bytes(&self) -> Result<u64, QemuError> {
-        let balloon = self.command("query-balloon", None).await?;
-        let malformed = || QmpError::Refused { command: "query-balloon", why: format!("it says {balloon}") };
-        Ok(balloon.get("actual").and_then(Value::as_u64).ok_or_else(malformed)?)
     }
 
     /// Makes the data disk larger; the guest's file system grows only when the guest is asked to.

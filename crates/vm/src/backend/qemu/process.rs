@@ -12,8 +12,8 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 use tokio::sync::{oneshot, watch};
 
-use super::disk::DataDisk;
 use super::leash;
+use crate::backend::machine::DataDisk;
 
 /// What is given up when the process has ended, not before.
 #[derive(Debug, Default)]

@@ -12,9 +12,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use super::console::{SharedTail, Told};
 use super::leash;
 use super::process::{Ended, Held, Process, remove};
+use crate::backend::machine::{AbortOnDrop, SharedTail, Told};
 use crate::backend::{Condition, GuestEvent, Share, words};
 use crate::paths::EnginePaths;
 
@@ -59,6 +59,8 @@ pub(super) struct Serving {
     pub(super) devices: Vec<ShareDevice>,
     /// What the machine is told of them, for its kernel's command line.
     pub(super) words: String,
+    /// Which folders it has.
+    pub(super) shared: Vec<Share>,
     /// Which folders could not be shared, and why.
     pub(super) warnings: Vec<String>,
     daemons: Vec<Daemon>,
@@ -97,14 +99,13 @@ impl Serving {
                 .push(format!("the machine has none of your folders ({folders}): there is no virtiofsd; {INSTALL}"));
             return serving;
         };
-        let mut shared = Vec::new();
         for share in wanted {
-            let socket = paths.share_socket(shared.len());
+            let socket = paths.share_socket(serving.shared.len());
             match serve(&program, share, &socket).await {
                 Ok(daemon) => {
-                    serving.devices.push(ShareDevice { socket, tag: format!("berth-share-{}", shared.len()) });
+                    serving.devices.push(ShareDevice { socket, tag: format!("berth-share-{}", serving.shared.len()) });
                     serving.daemons.push(daemon);
-                    shared.push(share.clone());
+                    serving.shared.push(share.clone());
                 }
                 Err(why) => {
                     let folder = share.path.display();
@@ -112,17 +113,17 @@ impl Serving {
                 }
             }
         }
-        serving.words = words(&shared);
+        serving.words = words(&serving.shared);
         serving
     }
 
     /// Tells of each that ends before its machine.
-    pub(super) fn watch(&self, tell: &mpsc::Sender<GuestEvent>) -> Vec<super::guest::AbortOnDrop> {
+    pub(super) fn watch(&self, tell: &mpsc::Sender<GuestEvent>) -> Vec<AbortOnDrop> {
         let dead = watch::Sender::new(Vec::<String>::new());
         let watched = self.daemons.iter().map(|daemon| {
             let (mut ended, folder) = (daemon.process.ended(), daemon.folder.display().to_string());
             let (tell, dead, errors) = (tell.clone(), dead.clone(), daemon.errors.clone());
-            super::guest::AbortOnDrop(tokio::spawn(async move {
+            AbortOnDrop(tokio::spawn(async move {
                 let _ = ended.wait_for(Option::is_some).await;
                 tokio::time::sleep(OUTLIVED).await;
                 tracing::warn!(folder, errors = ?errors.lines(), "virtiofsd ended");

@@ -104,5 +104,5 @@ pub(super) fn assert_no_process_of(folder: &Path) {
 async fn assert_gone(spec: &MachineSpec, pid: u32) {
     assert!(!Path::new(&format!("/proc/{pid}")).exists(), "process {pid} is still there");
     assert_eq!(std::fs::read_dir(&spec.runtime).unwrap().count(), 0, "the runtime folder is not empty");
-    super::disk::DataDisk::open(&spec.data_disk, spec.data_disk_bytes).await.unwrap();
+    crate::backend::machine::DataDisk::open(&spec.data_disk, spec.data_disk_bytes).await.unwrap();
 }

@@ -1,7 +1,7 @@
 //! A machine's guest without a machine: an agent behind the fake QEMU's port that does what a test wants.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -9,7 +9,7 @@ use berth_mux::control::{
     Event, FaultCode, HelloReply, MemoryMetrics, MetricsReply, Reply, Request, ServiceState, ServiceStatus, StatusReply,
 };
 use berth_mux::{Config, Inbound, Offer, Opener, RefusalCode, Role, Session, Stream, Target};
-use berth_testkit::fake_qemu::{Ending, Event as QemuEvent, Remote};
+use berth_testkit::fake_qemu::{Event as QemuEvent, Remote};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket, UnixListener};
 use tokio::sync::{mpsc, watch};
@@ -58,18 +58,18 @@ struct Served {
     habits: watch::Receiver<Habits>,
     opener: watch::Sender<Option<Opener>>,
     asked: mpsc::Sender<Request>,
-    remote: PathBuf,
+    power_off: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Agent {
-    pub(super) fn serve(socket: &Path, remote: PathBuf, habits: Habits) -> Self {
+    pub(super) fn serve(socket: &Path, power_off: Arc<dyn Fn() + Send + Sync>, habits: Habits) -> Self {
         let listener = UnixListener::bind(socket).unwrap();
         let habits = watch::Sender::new(habits);
         let (opener, seen) = watch::channel(None);
         let (heard, asked) = mpsc::channel(1000);
         let (tell, mut told) = mpsc::channel::<Event>(100);
         let sessions = Arc::new(AtomicU32::new(0));
-        let served = Served { habits: habits.subscribe(), opener, asked: heard, remote };
+        let served = Served { habits: habits.subscribe(), opener, asked: heard, power_off };
         let count = Arc::clone(&sessions);
         let task = tokio::spawn(async move {
             loop {
@@ -126,7 +126,7 @@ impl Served {
                             None => drop(responder.fail(FaultCode::Failed, "not in this test").await),
                         }
                         if matches!(request, Request::Shutdown { .. }) && !habits.hangs {
-                            say(&self.remote, &Remote::Ending(Ending::PowerOff));
+                            (self.power_off)();
                         }
                     }
                     Some(Inbound::Event(_)) => {}

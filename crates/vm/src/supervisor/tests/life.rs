@@ -144,6 +144,20 @@ async fn a_start_that_does_not_go_on_ends() {
     }
 }
 
+#[tokio::test]
+async fn an_emulated_kernel_that_hangs_is_started_once_more() {
+    let script = Script { canary: Canary::Aborts, ..Script::default() };
+    let habits = Habits { mute: true, ..Habits::default() };
+    let mut ground = Ground::new(Plan { script, habits, pace: hasty, ..Plan::default() }).await;
+    while ground.starts().len() < 2 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    ground.agent.habits.send_modify(|habits| habits.mute = false);
+    ground.state(State::Ready).await;
+    assert_eq!(ground.starts().len(), 2);
+    ground.stop().await;
+}
+
 /// Emulation's times are long.
 fn quick(accelerator: crate::backend::qemu::Accelerator) -> crate::backend::Pace {
     accelerator.pace().faster(100)

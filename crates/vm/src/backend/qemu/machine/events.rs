@@ -8,8 +8,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::{Exit, ExitCause, Flags, MachineEvent};
+use crate::backend::machine::{SharedTail, Told};
 use crate::backend::qemu::command_line::AGENT_DEVICE;
-use crate::backend::qemu::console::{SharedTail, Told};
 use crate::backend::qemu::process::Ended;
 use crate::backend::qemu::qmp::{Event, Qmp};
 
@@ -54,6 +54,8 @@ pub(super) struct Follower {
     /// The tasks that hear the two.
     pub(super) hearing: [JoinHandle<()>; 2],
     pub(super) killed: Flags,
+    /// How much memory the guest has, when that changes.
+    pub(super) memory_bytes: watch::Sender<u64>,
     /// QEMU's reason for ending, when it gave one.
     pub(super) shutdown: Option<String>,
 }
@@ -116,6 +118,11 @@ impl Follower {
             "BLOCK_IO_ERROR" => {
                 let reason = format!("{} of {}: {}", text("operation"), text("node-name"), text("reason"));
                 self.voice.say(MachineEvent::DiskError { reason, no_space: flag("nospace") });
+            }
+            "BALLOON_CHANGE" => {
+                if let Some(bytes) = data.get("actual").and_then(Value::as_u64) {
+                    self.memory_bytes.send_replace(bytes);
+                }
             }
             "VSERPORT_CHANGE" if text("id") == AGENT_DEVICE => self.voice.say(MachineEvent::AgentPort(flag("open"))),
             "SHUTDOWN" => self.shutdown = Some(text("reason")),

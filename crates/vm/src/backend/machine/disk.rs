@@ -3,30 +3,70 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::libc;
 
-use super::error::QemuError;
+use super::image_lock::in_use;
 
 /// What no file system of ours fits below; a disk that is smaller was damaged.
 const SMALLEST: u64 = 64 << 20;
 /// A QEMU whose supervisor was killed is being torn down, with all its memory.
 const LAST_OWNER_TRIES: u32 = 100;
 const LAST_OWNER_PAUSE: Duration = Duration::from_millis(50);
-/// The bytes by which QEMU's own lock tells who uses an image and how.
-const QEMU_LOCK_FIRST: i64 = 100;
-const QEMU_LOCK_BYTES: i64 = 200;
+
+const RESTORE: &str = "restore it from a backup, or move it away to begin with an empty one";
+const OTHER_FOLDER: &str = "choose another folder for the engine's data";
+const OWNER: &str = "start the engine as its owner, or choose another folder for the engine's data";
+const BUSY: &str = "stop the program that uses it, then start the engine again";
+const OTHER_SIZE: &str = "choose another size in the settings";
+const LOG: &str = "look at the log, and start the engine again";
+
+/// Why a data disk cannot be used. Each text says what happened, why, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DiskError {
+    #[error("a machine with a data disk of {bytes} bytes cannot be made; {OTHER_SIZE}")]
+    BadSize { bytes: u64 },
+    #[error("cannot {what} {}: {source}", path.display())]
+    File { what: &'static str, path: PathBuf, source: io::Error },
+    #[error("the data disk {} is no ordinary file; {OTHER_FOLDER}", path.display())]
+    NotADisk { path: PathBuf },
+    #[error("the data disk {} belongs to user {owner}; {OWNER}", path.display())]
+    ForeignDisk { path: PathBuf, owner: u32 },
+    #[error("the data disk {} is cut short: it has {bytes} bytes and should have {expected}; {RESTORE}", path.display())]
+    CutShort { path: PathBuf, bytes: u64, expected: u64 },
+    #[error("the data disk {} is in use by another process; {BUSY}", path.display())]
+    DiskInUse { path: PathBuf },
+}
+
+impl DiskError {
+    fn file(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::File { what, path, source }
+    }
+
+    /// What to do about it, for a failure's `fix`; where the text has it, the text ends with it.
+    pub(crate) fn fix(&self) -> &'static str {
+        match self {
+            Self::BadSize { .. } => OTHER_SIZE,
+            Self::File { .. } => LOG,
+            Self::NotADisk { .. } => OTHER_FOLDER,
+            Self::ForeignDisk { .. } => OWNER,
+            Self::CutShort { .. } => RESTORE,
+            Self::DiskInUse { .. } => BUSY,
+        }
+    }
+}
 
 /// The exclusive right to a data disk.
 #[derive(Debug)]
-pub(super) struct DataDisk {
+pub(crate) struct DataDisk {
     _file: Flock<File>,
     /// How large it is, which may be more than was asked for.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 impl DataDisk {
@@ -35,13 +75,13 @@ impl DataDisk {
     /// # Errors
     ///
     /// It is in use, another's, no ordinary file, or smaller than the file system in it.
-    pub(super) async fn open(path: &Path, bytes: u64) -> Result<Self, QemuError> {
+    pub(crate) async fn open(path: &Path, bytes: u64) -> Result<Self, DiskError> {
         if bytes < SMALLEST {
-            return Err(QemuError::BadSize { what: format!("a data disk of {bytes} bytes") });
+            return Err(DiskError::BadSize { bytes });
         }
         let file = match open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                create(path, bytes).map_err(QemuError::file("create", path))?;
+                create(path, bytes).map_err(DiskError::file("create", path))?;
                 open(path)
             }
             opened => opened,
@@ -49,14 +89,14 @@ impl DataDisk {
         let file = match file {
             Ok(file) => file,
             Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
-                return Err(QemuError::NotADisk { path: path.to_path_buf() });
+                return Err(DiskError::NotADisk { path: path.to_path_buf() });
             }
-            Err(error) => return Err(QemuError::file("open", path)(error)),
+            Err(error) => return Err(DiskError::file("open", path)(error)),
         };
         let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => file,
-            Err((_, Errno::EWOULDBLOCK)) => return Err(QemuError::DiskInUse { path: path.to_path_buf() }),
-            Err((_, errno)) => return Err(QemuError::file("lock", path)(errno.into())),
+            Err((_, Errno::EWOULDBLOCK)) => return Err(DiskError::DiskInUse { path: path.to_path_buf() }),
+            Err((_, errno)) => return Err(DiskError::file("lock", path)(errno.into())),
         };
         wait_for_last_owner(&file, path).await?;
         let bytes = check_and_grow(&file, path, bytes)?;
@@ -92,48 +132,35 @@ fn create(path: &Path, bytes: u64) -> io::Result<()> {
 }
 
 /// QEMU locks an image by some of its bytes, with a lock of another kind than ours.
-async fn wait_for_last_owner(file: &File, path: &Path) -> Result<(), QemuError> {
+async fn wait_for_last_owner(file: &File, path: &Path) -> Result<(), DiskError> {
     for _ in 0..LAST_OWNER_TRIES {
         if !in_use(file) {
             return Ok(());
         }
         tokio::time::sleep(LAST_OWNER_PAUSE).await;
     }
-    Err(QemuError::DiskInUse { path: path.to_path_buf() })
-}
-
-/// Whether a QEMU has the image open.
-pub(crate) fn in_use(file: &File) -> bool {
-    let mut probe = libc::flock {
-        l_type: libc::F_WRLCK.try_into().unwrap_or_default(),
-        l_whence: libc::SEEK_SET.try_into().unwrap_or_default(),
-        l_start: QEMU_LOCK_FIRST,
-        l_len: QEMU_LOCK_BYTES,
-        l_pid: 0,
-    };
-    // A file system without such locks does not have them for QEMU either.
-    fcntl(file, FcntlArg::F_OFD_GETLK(&mut probe)).is_ok() && i32::from(probe.l_type) != libc::F_UNLCK
+    Err(DiskError::DiskInUse { path: path.to_path_buf() })
 }
 
 /// Says how large it is then.
-fn check_and_grow(file: &File, path: &Path, bytes: u64) -> Result<u64, QemuError> {
-    let metadata = file.metadata().map_err(QemuError::file("look at", path))?;
+fn check_and_grow(file: &File, path: &Path, bytes: u64) -> Result<u64, DiskError> {
+    let metadata = file.metadata().map_err(DiskError::file("look at", path))?;
     if !metadata.is_file() {
-        return Err(QemuError::NotADisk { path: path.to_path_buf() });
+        return Err(DiskError::NotADisk { path: path.to_path_buf() });
     }
     if metadata.uid() != nix::unistd::geteuid().as_raw() {
-        return Err(QemuError::ForeignDisk { path: path.to_path_buf(), owner: metadata.uid() });
+        return Err(DiskError::ForeignDisk { path: path.to_path_buf(), owner: metadata.uid() });
     }
-    let expected = file_system_bytes(file).map_err(QemuError::file("read", path))?.unwrap_or_default().max(SMALLEST);
+    let expected = file_system_bytes(file).map_err(DiskError::file("read", path))?.unwrap_or_default().max(SMALLEST);
     if metadata.len() < expected {
-        return Err(QemuError::CutShort { path: path.to_path_buf(), bytes: metadata.len(), expected });
+        return Err(DiskError::CutShort { path: path.to_path_buf(), bytes: metadata.len(), expected });
     }
     if metadata.permissions().mode() & 0o077 != 0 {
         let owner_only = std::fs::Permissions::from_mode(0o600);
-        file.set_permissions(owner_only).map_err(QemuError::file("protect", path))?;
+        file.set_permissions(owner_only).map_err(DiskError::file("protect", path))?;
     }
     if metadata.len() < bytes {
-        file.set_len(bytes).and_then(|()| file.sync_all()).map_err(QemuError::file("grow", path))?;
+        file.set_len(bytes).and_then(|()| file.sync_all()).map_err(DiskError::file("grow", path))?;
     }
     Ok(metadata.len().max(bytes))
 }
@@ -167,8 +194,7 @@ mod tests {
     use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
     use std::path::{Path, PathBuf};
 
-    use super::{DataDisk, SMALLEST};
-    use crate::backend::qemu::QemuError;
+    use super::{DataDisk, DiskError, SMALLEST};
 
     const SIZE: u64 = 256 << 20;
 
@@ -209,7 +235,7 @@ mod tests {
     async fn it_has_one_user() {
         let (_folder, path) = disk();
         let held = DataDisk::open(&path, SIZE).await.unwrap();
-        assert!(matches!(DataDisk::open(&path, SIZE).await, Err(QemuError::DiskInUse { .. })));
+        assert!(matches!(DataDisk::open(&path, SIZE).await, Err(DiskError::DiskInUse { .. })));
         drop(held);
         DataDisk::open(&path, SIZE).await.unwrap();
     }
@@ -222,14 +248,14 @@ mod tests {
         drop(DataDisk::open(&path, SIZE).await.unwrap());
         write_superblock(&path, SIZE / 4096 + 1);
         let error = DataDisk::open(&path, 4 * SIZE).await.unwrap_err();
-        assert!(matches!(error, QemuError::CutShort { expected, .. } if expected == SIZE + 4096), "{error}");
+        assert!(matches!(error, DiskError::CutShort { expected, .. } if expected == SIZE + 4096), "{error}");
         write_superblock(&path, 1 << 33);
         let error = DataDisk::open(&path, 4 * SIZE).await.unwrap_err();
-        assert!(matches!(error, QemuError::CutShort { expected, .. } if expected == 1 << 45), "{error}");
+        assert!(matches!(error, DiskError::CutShort { expected, .. } if expected == 1 << 45), "{error}");
         assert_eq!(path.metadata().unwrap().len(), SIZE);
         std::fs::write(&path, "").unwrap();
         let error = DataDisk::open(&path, SIZE).await.unwrap_err();
-        assert!(matches!(error, QemuError::CutShort { bytes: 0, expected: SMALLEST, .. }), "{error}");
+        assert!(matches!(error, DiskError::CutShort { bytes: 0, expected: SMALLEST, .. }), "{error}");
         assert!(error.to_string().contains("backup"), "{error}");
     }
 
@@ -239,13 +265,13 @@ mod tests {
         let elsewhere = folder.path().join("elsewhere");
         std::fs::write(&elsewhere, "").unwrap();
         std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
-        assert!(matches!(DataDisk::open(&path, SIZE).await, Err(QemuError::NotADisk { .. })));
+        assert!(matches!(DataDisk::open(&path, SIZE).await, Err(DiskError::NotADisk { .. })));
         std::fs::remove_file(&path).unwrap();
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(matches!(DataDisk::open(&path, SIZE).await, Err(QemuError::NotADisk { .. })));
+        assert!(matches!(DataDisk::open(&path, SIZE).await, Err(DiskError::NotADisk { .. })));
         let absent = folder.path().join("no folder/disk");
-        assert!(matches!(DataDisk::open(&absent, SIZE).await, Err(QemuError::File { what: "create", .. })));
-        assert!(matches!(DataDisk::open(&absent, 5).await, Err(QemuError::BadSize { .. })));
+        assert!(matches!(DataDisk::open(&absent, SIZE).await, Err(DiskError::File { what: "create", .. })));
+        assert!(matches!(DataDisk::open(&absent, 5).await, Err(DiskError::BadSize { .. })));
     }
 
     #[tokio::test]
@@ -258,6 +284,6 @@ mod tests {
         }
         std::os::unix::fs::chown(&path, Some(12345), None).unwrap();
         let error = DataDisk::open(&path, SIZE).await.unwrap_err();
-        assert!(matches!(error, QemuError::ForeignDisk { owner: 12345, .. }), "{error}");
+        assert!(matches!(error, DiskError::ForeignDisk { owner: 12345, .. }), "{error}");
     }
 }

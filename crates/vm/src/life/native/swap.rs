@@ -8,17 +8,13 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use super::error::LifeError;
 use super::tree::FOLDERS;
-use super::{remove, sync_folder};
+use crate::life::error::LifeError;
+use crate::life::{MAKING, REPLACED, remove, sync_folder};
 use crate::paths::EnginePaths;
 
-/// Being made; worth nothing.
-pub(super) const MAKING: &str = ".restore";
 /// Whole, and to be put in place.
 const WHOLE: &str = ".restored";
-/// What was replaced; worth nothing.
-pub(super) const REPLACED: &str = ".replaced";
 const NEW: &str = "new";
 const OLD: &str = "old";
 

@@ -9,14 +9,12 @@ use berth_mux::control::{Reply, Request};
 use berth_mux::{ControlError, ControlSender};
 use tokio::sync::watch;
 
-use super::{Machine, QemuError};
+use super::{MachineError, RunningMachine};
 use crate::status::Metrics;
 
 /// A trim of a large disk, or writing all caches out, takes as long as it takes.
 const LONG: Duration = Duration::from_secs(300);
 const SHORT: Duration = Duration::from_secs(20);
-/// A guest's kernel collects free pages for two seconds before it reports them, and nothing tells when it has.
-const REPORTING: Duration = Duration::from_secs(3);
 
 /// Why it was not done.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +24,9 @@ pub(crate) enum UpkeepError {
     #[error("the engine's machine did not do it: {0}")]
     Guest(#[from] ControlError),
     #[error(transparent)]
-    Machine(#[from] QemuError),
+    Machine(#[from] MachineError),
+    #[error("this system takes no memory back from a machine that runs; stop the engine, and all of it is free")]
+    NoReclaim,
     #[error("the guest answered something else than it was asked; start the engine again")]
     Misunderstood,
 }
@@ -34,21 +34,21 @@ pub(crate) enum UpkeepError {
 /// The hands on a machine, as long as there is one.
 #[derive(Clone, Debug)]
 pub(crate) struct Upkeep {
-    machine: watch::Receiver<Option<Arc<Machine>>>,
+    machine: watch::Receiver<Option<Arc<dyn RunningMachine>>>,
     control: watch::Receiver<Option<ControlSender>>,
     data_disk: PathBuf,
 }
 
 impl Upkeep {
     pub(super) fn new(
-        machine: watch::Receiver<Option<Arc<Machine>>>,
+        machine: watch::Receiver<Option<Arc<dyn RunningMachine>>>,
         control: watch::Receiver<Option<ControlSender>>,
         data_disk: PathBuf,
     ) -> Self {
         Self { machine, control, data_disk }
     }
 
-    fn machine(&self) -> Result<Arc<Machine>, UpkeepError> {
+    fn machine(&self) -> Result<Arc<dyn RunningMachine>, UpkeepError> {
         self.machine.borrow().clone().ok_or(UpkeepError::NotReached)
     }
 
@@ -68,11 +68,13 @@ impl Upkeep {
 
     /// Gives unused memory back, and says how many bytes the host has gained.
     pub(crate) async fn reclaim(&self) -> Result<u64, UpkeepError> {
-        let pid = self.machine()?.pid();
-        let before = resident_bytes(pid);
+        let machine = self.machine()?;
+        let before = machine.resident_bytes().ok_or(UpkeepError::NoReclaim)?;
         self.ask(Request::Reclaim, LONG).await?;
-        tokio::time::sleep(REPORTING).await;
-        Ok(before.saturating_sub(resident_bytes(pid)))
+        let control = self.control.borrow().clone().ok_or(UpkeepError::NotReached)?;
+        // Also when nobody waits for it any more: what was begun with the machine is to be ended.
+        let _ = tokio::spawn(take_what_is_free(Arc::clone(&machine), control)).await;
+        Ok(before.saturating_sub(machine.resident_bytes().unwrap_or_default()))
     }
 
     /// What is used, inside and outside.
@@ -85,7 +87,7 @@ impl Upkeep {
             memory_total_bytes: guest.memory.total_bytes,
             memory_available_bytes: guest.memory.available_bytes,
             memory_cached_bytes: guest.memory.cached_bytes,
-            memory_host_bytes: resident_bytes(machine.pid()),
+            memory_host_bytes: machine.resident_bytes().unwrap_or_default(),
             disk_total_bytes: guest.disk.total_bytes,
             disk_free_bytes: guest.disk.free_bytes,
             disk_host_bytes: self.disk_bytes(),
@@ -95,7 +97,7 @@ impl Upkeep {
 
     /// Makes the data disk larger while it is in use.
     pub(crate) async fn grow(&self, bytes: u64) -> Result<(), UpkeepError> {
-        self.machine()?.disk_resize(bytes).await?;
+        self.machine()?.grow_disk(bytes).await?;
         self.ask(Request::Grow, LONG).await.map(drop)
     }
 
@@ -106,9 +108,16 @@ impl Upkeep {
     }
 }
 
-fn resident_bytes(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    kib.unwrap_or_default().saturating_mul(1024)
+/// Asks the guest how much of its memory is free, and takes that.
+pub(super) async fn take_what_is_free(machine: Arc<dyn RunningMachine>, control: ControlSender) {
+    let outcome = match control.request(Request::Metrics, SHORT).await {
+        Ok(Reply::Metrics(guest)) => {
+            machine.take_memory(guest.memory.available_bytes).await.map_err(|error| error.to_string())
+        }
+        Ok(_) => Err(UpkeepError::Misunderstood.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(why) = outcome {
+        tracing::info!(why, "the guest's free memory was not taken back");
+    }
 }

@@ -8,33 +8,32 @@ use berth_mux::control::Request;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::Machine;
-use super::guest::Wanted;
+use super::{RunningMachine, Wanted};
 use crate::backend::Pace;
 
 /// What containers get to stop by themselves.
 const GRACE_SECONDS: u32 = 60;
 
 /// A machine, and what is known of it when it is to end.
-pub(super) struct Ending {
-    pub(super) machine: Arc<Machine>,
-    pub(super) control: watch::Receiver<Option<ControlSender>>,
-    pub(super) pace: Pace,
+pub(crate) struct Ending {
+    pub(crate) machine: Arc<dyn RunningMachine>,
+    pub(crate) control: watch::Receiver<Option<ControlSender>>,
+    pub(crate) pace: Pace,
     /// Its agent was there before.
-    pub(super) met: bool,
+    pub(crate) met: bool,
     /// Its data disk was empty when it started.
-    pub(super) fresh: bool,
+    pub(crate) fresh: bool,
 }
 
 /// Brings the machine to its end; what came of it, its events tell.
-pub(super) async fn end(mut ending: Ending, wanted: Wanted) {
+pub(crate) async fn end(mut ending: Ending, wanted: Wanted) {
     let Ending { machine, pace, .. } = &ending;
     let (machine, pace) = (Arc::clone(machine), *pace);
     if wanted == Wanted::Stop {
         if let Some(control) = ending.agent().await {
             let request = Request::Shutdown { grace_seconds: GRACE_SECONDS };
             match control.request(request, pace.answer).await {
-                Ok(_) if timeout(pace.shutdown, machine.wait()).await.is_ok() => return,
+                Ok(_) if timeout(pace.shutdown, machine.over()).await.is_ok() => return,
                 Ok(_) => tracing::warn!("the guest does not get done with shutting down"),
                 Err(error) => tracing::warn!(%error, "the guest does not shut down"),
             }
@@ -62,16 +61,16 @@ impl Ending {
             (None, false, true) => self.pace.stage,
             (None, false, false) => return None,
         };
-        let exit = self.machine.wait();
+        let exit = self.machine.over();
         tokio::select! {
             found = timeout(patience, self.control.wait_for(Option::is_some)) => found.ok()?.ok()?.clone(),
-            _ = exit => None,
+            () = exit => None,
         }
     }
 }
 
 /// Whether there is no file system of ours on the disk yet.
-pub(super) fn is_fresh(disk: &Path) -> bool {
+pub(crate) fn is_fresh(disk: &Path) -> bool {
     use std::os::unix::fs::FileExt as _;
     const MAGIC_AT: u64 = 1024 + 56;
     let mut magic = [0; 2];

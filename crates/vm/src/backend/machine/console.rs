@@ -15,14 +15,14 @@ const PANIC: &str = "Kernel panic - not syncing";
 
 /// The last lines of an output that may be endless, hostile and not text.
 #[derive(Debug)]
-pub(super) struct Tail {
+pub(crate) struct Tail {
     lines: VecDeque<String>,
     partial: Vec<u8>,
     limit: usize,
 }
 
 impl Tail {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self { lines: VecDeque::with_capacity(limit), partial: Vec::new(), limit }
     }
 
@@ -79,7 +79,7 @@ fn readable(line: &str) -> String {
 
 /// What several tasks know of one output.
 #[derive(Clone, Debug)]
-pub(super) struct SharedTail(Arc<Mutex<Heard>>);
+pub(crate) struct SharedTail(Arc<Mutex<Heard>>);
 
 #[derive(Debug)]
 struct Heard {
@@ -88,21 +88,21 @@ struct Heard {
 }
 
 impl SharedTail {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self(Arc::new(Mutex::new(Heard { tail: Tail::new(limit), panicked: false })))
     }
 
-    pub(super) fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         self.with(|heard| heard.tail.lines())
     }
 
     /// Whether the kernel said that it gives up.
-    pub(super) fn panicked(&self) -> bool {
+    pub(crate) fn panicked(&self) -> bool {
         self.with(|heard| heard.panicked)
     }
 
     /// Reads to the end, keeping the last lines; `each` gets every line.
-    pub(super) async fn follow(
+    pub(crate) async fn follow(
         &self,
         mut output: impl AsyncRead + Unpin,
         mut file: Option<LogFile>,
@@ -150,14 +150,14 @@ fn tell(line: &str, panicked: &mut bool, each: &mut impl FnMut(Told)) {
 
 /// What is heard on an output.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(crate) enum Told {
     FirstByte,
     Line(String),
 }
 
 /// A file that is put aside under another name when it is full, in place of the one before.
 #[derive(Debug)]
-pub(super) struct LogFile {
+pub(crate) struct LogFile {
     path: PathBuf,
     file: File,
     written: u64,
@@ -166,7 +166,7 @@ pub(super) struct LogFile {
 
 impl LogFile {
     /// Begins a new file; the last one is kept.
-    pub(super) async fn create(path: &Path) -> std::io::Result<Self> {
+    pub(crate) async fn create(path: &Path) -> std::io::Result<Self> {
         Self::create_bounded(path, FILE_BYTES).await
     }
 

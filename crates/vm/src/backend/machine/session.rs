@@ -1,8 +1,6 @@
 //! Sessions with a machine's agent, one after another: what it tells is passed on, the ports it asks for are published, its
 //! clock is kept.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,11 +12,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::Machine;
 use super::wall_clock::WallClock;
+use super::{AbortOnDrop, Companion, MachineError, RunningMachine, upkeep};
 use crate::backend::{GuestEvent, Pace, ServiceState};
 use crate::ports::{Reach, publish};
-use crate::socket::Duplex;
 
 /// Version of the agent's messages that this program speaks.
 const PROTOCOL: u32 = 1;
@@ -44,7 +41,7 @@ const PUBLICATIONS: usize = 4096;
 #[derive(Debug, thiserror::Error)]
 enum MeetError {
     #[error(transparent)]
-    Channel(#[from] io::Error),
+    Channel(#[from] MachineError),
     #[error(transparent)]
     Connect(#[from] ConnectError),
     #[error("its agent did not answer within {0:?}")]
@@ -60,31 +57,16 @@ enum MeetError {
     NoAnswer(#[source] ControlError),
 }
 
-/// How an agent is reached, for one session after another.
-pub(crate) trait Line: Send + Sync {
-    fn channel(&self) -> Opening<'_>;
-}
-
-pub(crate) type Opening<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Duplex>>> + Send + 'a>>;
-
-impl Line for Machine {
-    fn channel(&self) -> Opening<'_> {
-        Box::pin(async {
-            let channel = Machine::channel(self).await.map_err(io::Error::other)?;
-            Ok(Box::new(channel) as Box<dyn Duplex>)
-        })
-    }
-}
-
 /// What sessions are held with.
 pub(crate) struct Link {
-    pub(crate) line: Arc<dyn Line>,
+    pub(crate) machine: Arc<dyn RunningMachine>,
     /// The agent's, as the appliance says.
     pub(crate) protocol: u32,
     pub(crate) pace: Pace,
     pub(crate) tell: mpsc::Sender<GuestEvent>,
     pub(crate) opener: watch::Sender<Option<Opener>>,
     pub(crate) control: watch::Sender<Option<ControlSender>>,
+    pub(crate) companion: Option<Arc<dyn Companion>>,
 }
 
 /// Why a session ended, and whether it ever was one.
@@ -130,7 +112,7 @@ pub(crate) async fn keep_link(link: Link) {
 impl Link {
     /// Connects. An agent that was never there is waited for: how long a start may take others decide.
     async fn meet(&self, met: bool) -> Result<Session, MeetError> {
-        let channel = self.line.channel().await?;
+        let channel = self.machine.channel().await?;
         let config = Config { silence: self.pace.silence, ..Config::default() };
         let connecting = berth_mux::connect(channel, Role::Host, config);
         let connected = if met {
@@ -161,6 +143,8 @@ impl Link {
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Without it the next tick does.
         let wall_clock = WallClock::new().ok();
+        // It lives as long as dockerd, which tells what it needs, and ends with the session.
+        let mut _companion = None;
         loop {
             tokio::select! {
                 end = ended.wait() => return Held { greeted, why: end.to_string() },
@@ -183,6 +167,13 @@ impl Link {
                     Some(Inbound::Event(event)) => {
                         if is_dockerd_ready(&event) {
                             tokio::spawn(grow(sender.clone()));
+                            _companion = self.companion.as_ref().map(|companion| {
+                                let going_along = companion.run(opener.clone(), sender.clone(), self.tell.clone());
+                                AbortOnDrop(tokio::spawn(going_along))
+                            });
+                        }
+                        if matches!(event, Event::Freed) {
+                            tokio::spawn(upkeep::take_what_is_free(Arc::clone(&self.machine), sender.clone()));
                         }
                         if let Some(event) = understood(event) {
                             tracing::info!(?event, "guest");
@@ -279,7 +270,7 @@ fn understood(event: Event) -> Option<GuestEvent> {
             GuestEvent::Failed { stage: said(&stage), cause: said(&cause), fix, log: Vec::new(), outside: false }
         }
         Event::Stage { name } => GuestEvent::Stage { name: said(&name) },
-        Event::Stopped => return None,
+        Event::Freed | Event::Stopped => return None,
     })
 }
 

@@ -82,7 +82,7 @@ fn mount_at(point: &Path) -> Result<Option<u32>, Error> {
 /// What is mounted over something else comes later. Names with blanks are written otherwise, and are none of ours.
 fn last_at(text: &str, point: &Path) -> Option<u32> {
     let mounts = text.lines().filter_map(|line| Some((line.split(' ').nth(4)?, line.split(' ').next()?.parse().ok()?)));
-    mounts.filter(|(at, _)| Path::new(at) == point).map(|(_, number)| number).last()
+    mounts.filter(|(at, _)| Path::new(at) == point).map(|(_, number)| number).next_back()
 }
 
 #[cfg(test)]

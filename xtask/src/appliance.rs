@@ -87,6 +87,11 @@ pub(crate) fn ensure(workspace: &Workspace) -> Result<PathBuf, Error> {
     build(workspace, &Options::default())
 }
 
+/// The same, with its archive for WSL beside it where this user may write one.
+pub(crate) fn ensure_with_archive(workspace: &Workspace) -> Result<PathBuf, Error> {
+    build(workspace, &Options { tar: command::is_root()?, ..Options::default() })
+}
+
 /// What the command does.
 pub(crate) fn command(workspace: &Workspace, options: &Options) -> Result<(), Error> {
     setup::ensure(workspace, &[Purpose::Build, Purpose::Engine])?;

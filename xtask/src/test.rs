@@ -290,7 +290,8 @@ impl Runner<'_> {
     /// that do not work.
     fn vm(&mut self) -> Result<(), Error> {
         self.need(&[Step::Appliance, Step::Programs])?;
-        let scripts = ["machine.sh", "shares.sh", "life.sh", "images.py"];
+        appliance::ensure_with_archive(self.workspace)?;
+        let scripts = ["machine.sh", "shares.sh", "life.sh", "images.py", "wsl.py"];
         // All of them, even when the first finds something.
         let mut failed = Vec::new();
         for script in scripts {

@@ -74,7 +74,8 @@ pub(crate) struct Which {
 /// How it is run from this start on; what is left out stays as it was.
 #[derive(Args, Debug)]
 pub(crate) struct How {
-    /// `native`: in namespaces of this kernel. `qemu`: in a virtual machine. `vz`: in one of macOS's. A data folder keeps to the one it began with.
+    /// `native`: in namespaces of this kernel. `qemu`: in a virtual machine. `vz`: in one of macOS's. `wsl`: in a distribution, on Windows. A data folder
+    /// keeps to the one it began with.
     #[arg(long, value_name = "NAME")]
     backend: Option<String>,
     /// Memory of the machine.

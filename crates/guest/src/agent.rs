@@ -41,6 +41,8 @@ struct Place {
     docker: PathBuf,
     logs: PathBuf,
     ports: PathBuf,
+    /// A socket on which the host is reached; without one, it is a machine's port.
+    host: Option<PathBuf>,
 }
 
 impl Default for Place {
@@ -49,7 +51,14 @@ impl Default for Place {
             docker: crate::config::DOCKER_SOCKET.into(),
             logs: "/var/log/berth".into(),
             ports: crate::config::PORTS_SOCKET.into(),
+            host: None,
         }
+    }
+}
+
+impl Place {
+    fn has_machine(&self) -> bool {
+        self.host.is_none()
     }
 }
 
@@ -65,6 +74,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode, Error> {
             "--docker" => place.docker = value()?.into(),
             "--logs" => place.logs = value()?.into(),
             "--ports" => place.ports = value()?.into(),
+            "--host" => place.host = Some(value()?.into()),
             _ => return Err(Error::Usage(format!("{name} is not understood"))),
         }
     }
@@ -120,8 +130,10 @@ impl Agent {
         let (commands, wanted) = mpsc::channel(16);
         tokio::spawn(hear(read, heard));
         tokio::spawn(picture::command(write, wanted));
-        tokio::spawn(quiet::give_back(self.tell.clone()));
-        let way = Way::open()?;
+        let way = Way::find(self.place.host.clone())?;
+        if self.place.has_machine() {
+            tokio::spawn(quiet::give_back(self.tell.clone()));
+        }
         loop {
             let connected = self.meanwhile(way.session(), &mut events).await;
             match connected {
@@ -158,8 +170,12 @@ impl Agent {
             }
         }
         self.opener.send_replace(Some(opener));
-        let answers =
-            Answers { picture: Arc::clone(&self.picture), commands: commands.clone(), waker: Arc::clone(&self.waker) };
+        let answers = Answers {
+            picture: Arc::clone(&self.picture),
+            commands: commands.clone(),
+            waker: Arc::clone(&self.waker),
+            has_machine: self.place.has_machine(),
+        };
         loop {
             tokio::select! {
                 _ = ended.wait() => break,

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 pub(crate) enum Error {
     #[error(
         "{0}; usage: berth-guest native|init --root DIR --data DIR --runtime DIR --cgroup NAME [--hostname NAME] [--dns IP] [IDS], \
-         or berth-guest vm-init, or berth-guest agent [--stdio], or berth-guest map IDS, or berth-guest sockets PID, \
+         or berth-guest vm-init, or berth-guest agent [--stdio], or berth-guest wsl --stdio --data DIR --cgroup NAME, \
+         or berth-guest wsl-data --share DIR, or berth-guest map IDS, or berth-guest sockets PID, \
          or berth-guest probe|measure|remove IDS PATH; IDS: --uids LIST --gids LIST --newuidmap FILE --newgidmap FILE"
     )]
     Usage(String),

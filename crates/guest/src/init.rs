@@ -63,9 +63,17 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Error> {
     }
 }
 
-type Booted = (Services, Reaper, nix::fcntl::Flock<std::fs::File>);
+type Lock = nix::fcntl::Flock<std::fs::File>;
+type Booted = (Services, Reaper, Lock);
 
 fn boot(options: &Options) -> Result<Booted, (&'static str, Error)> {
+    let lock = isolate(options)?;
+    let (services, reaper) = start(options).map_err(|error| ("services", error))?;
+    Ok((services, reaper, lock))
+}
+
+/// Builds the place, and says so. Nobody else uses the data as long as the lock is held.
+pub(crate) fn isolate(options: &Options) -> Result<Lock, (&'static str, Error)> {
     if nix::unistd::getpid() != Pid::from_raw(1) {
         return Err(("start", Error::Usage("`init` is started by `native`, as PID 1".to_owned())));
     }
@@ -73,6 +81,7 @@ fn boot(options: &Options) -> Result<Booted, (&'static str, Error)> {
         delegated::separate().map_err(|error| ("start", error))?;
     }
     let lock = mounts::lock(&options.data, || emit(&Event::Waiting)).map_err(|error| ("lock", error))?;
+    mounts::same(&lock, &options.data).map_err(|error| ("lock", error))?;
     mounts::enter(options).map_err(|error| ("mounts", error))?;
     nix::unistd::sethostname(&options.hostname)
         .map_err(Error::system("setting the host name"))
@@ -81,8 +90,7 @@ fn boot(options: &Options) -> Result<Booted, (&'static str, Error)> {
         emit(&Event::Warning { message });
     }
     emit(&Event::Isolated);
-    let (services, reaper) = start(options).map_err(|error| ("services", error))?;
-    Ok((services, reaper, lock))
+    Ok(lock)
 }
 
 fn start(options: &Options) -> Result<(Services, Reaper), Error> {
@@ -107,10 +115,18 @@ struct Command {
 
 /// Reads the commands of whoever listens. The end of the input means `stop`.
 pub(crate) fn listen(messages: SyncSender<Message>) -> Result<(), Error> {
+    listen_to(std::io::stdin(), messages)
+}
+
+/// The same of somebody else.
+pub(crate) fn listen_to(
+    input: impl std::io::Read + Send + 'static,
+    messages: SyncSender<Message>,
+) -> Result<(), Error> {
     thread::Builder::new()
         .name("commands".to_owned())
         .spawn(move || {
-            let mut input = std::io::stdin().lock();
+            let mut input = std::io::BufReader::new(input);
             let mut line = Vec::new();
             loop {
                 line.clear();

@@ -16,6 +16,7 @@ use std::time::Duration;
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::unistd::{Pid, dup2_stdin, dup2_stdout, getpid};
 
+pub(crate) use disk::check_format;
 pub(crate) use stage1::{find_root, is_first_process};
 
 use crate::config::{MACHINE_PROXY, Settings};

@@ -11,7 +11,9 @@
 //! - `berth-guest vm-init` is PID 1 in that root: it readies disk and network, and starts and keeps the services.
 //! - `berth-guest agent` is one of them: it talks to the host.
 //!
-//! In both, under the name `berth-docker-proxy` it publishes one port for dockerd.
+//! In a distribution of WSL: see `wsl`.
+//!
+//! In all of them, under the name `berth-docker-proxy` it publishes one port for dockerd.
 
 mod agent;
 mod apart;
@@ -38,6 +40,7 @@ mod rootlesskit;
 mod service;
 mod shutdown;
 mod sockets;
+mod wsl;
 
 use std::process::ExitCode;
 
@@ -62,6 +65,10 @@ fn main() -> ExitCode {
             Some("probe") => apart::probe(rest.get(1..).unwrap_or_default()),
             Some("measure") => apart::measure(rest.get(1..).unwrap_or_default()),
             Some("remove") => apart::remove(rest.get(1..).unwrap_or_default()),
+            Some("wsl") => wsl::run(rest.get(1..).unwrap_or_default()),
+            Some("wsl-outer") => wsl::outer(rest.get(1..).unwrap_or_default()),
+            Some("wsl-init") => wsl::init(rest.get(1..).unwrap_or_default()),
+            Some("wsl-data") => wsl::share_data(rest.get(1..).unwrap_or_default()),
             Some("sockets") => sockets::run(rest.get(1..).unwrap_or_default()),
             _ => Options::parse(&rest).and_then(|(mode, options)| match mode {
                 Mode::Native => outer::run(&rest, &options),

@@ -14,6 +14,8 @@ use crate::delegated;
 use crate::error::Error;
 use crate::files::{copy_link, copy_tree, create_folder, link, write};
 
+const LOCK: &str = "guest.lock";
+
 /// Folders of the host's root that are never shown to the engine: it has its own.
 const NOT_SHARED: [&str; 17] = [
     "berth",
@@ -330,10 +332,22 @@ fn read_only(at: &Path) -> Result<(), Error> {
     flags(at, kept.fold(MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, |all, one| all | one))
 }
 
+/// Whether the folder is still the one that the lock is in: it may have been waited for.
+pub(crate) fn same(lock: &nix::fcntl::Flock<fs::File>, data: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::MetadataExt as _;
+    let path = data.join(LOCK);
+    let at = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());
+    let locked = lock.metadata().map_err(Error::file("cannot look at", &path))?;
+    match fs::metadata(&path) {
+        Ok(present) if at(&present) == at(&locked) => Ok(()),
+        _ => Err(Error::Disk(format!("the data folder {} was taken away while it was waited for", data.display()))),
+    }
+}
+
 /// Opens the lock that says a guest uses the data folder, and waits for it; `on_wait` hears when that takes time.
 pub(crate) fn lock(data: &Path, on_wait: impl FnOnce()) -> Result<nix::fcntl::Flock<fs::File>, Error> {
     use nix::fcntl::{Flock, FlockArg};
-    let path: PathBuf = data.join("guest.lock");
+    let path: PathBuf = data.join(LOCK);
     let file = fs::OpenOptions::new()
         .create(true)
         .truncate(false)

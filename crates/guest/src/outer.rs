@@ -21,6 +21,11 @@ use crate::{cgroups, delegated};
 /// The supervisor holds the other end of stdin. PID 1 has a pipe of its own from here, so that the end of the
 /// supervisor, the end of this process and a SIGTERM are all the same to it: the end of its input.
 pub(crate) fn run(arguments: &[String], options: &Options) -> Result<ExitCode, Error> {
+    run_as("init", arguments, options)
+}
+
+/// The same, where this program is PID 1 under another name.
+pub(crate) fn run_as(inner: &str, arguments: &[String], options: &Options) -> Result<ExitCode, Error> {
     let before = match apart(options) {
         Ok(before) => before,
         Err(error) => {
@@ -30,7 +35,7 @@ pub(crate) fn run(arguments: &[String], options: &Options) -> Result<ExitCode, E
     };
 
     let child = Command::new("/proc/self/exe")
-        .arg("init")
+        .arg(inner)
         .args(arguments.iter().skip(1))
         .stdin(Stdio::piped())
         .spawn()

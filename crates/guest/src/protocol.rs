@@ -59,11 +59,15 @@ struct Line<'a> {
 
 /// Tells the supervisor. That it is gone is noticed on stdin, so a failed write is no news here.
 pub(crate) fn emit(event: &Event<'_>) {
-    if let Ok(mut line) = serde_json::to_vec(&Line { v: VERSION, event }) {
-        line.push(b'\n');
-        let mut stdout = std::io::stdout().lock();
-        let _ = stdout.write_all(&line).and_then(|()| stdout.flush());
-    }
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(&line(event)).and_then(|()| stdout.flush());
+}
+
+/// What is told, with the end of its line.
+pub(crate) fn line(event: &Event<'_>) -> Vec<u8> {
+    let mut line = serde_json::to_vec(&Line { v: VERSION, event }).unwrap_or_default();
+    line.push(b'\n');
+    line
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
-//! What runs the appliance: `native` in namespaces of this kernel, `qemu` and `vz` in a machine of its own.
+//! What runs the appliance: `native` in namespaces of this kernel, `qemu` and `vz` in a machine of its own, `wsl` in a
+//! distribution of Windows'.
 //!
-//! Both give a [`Guest`], which tells what happens in [`GuestEvent`]s and can be stopped and killed; what the supervisor
+//! Each gives a [`Guest`], which tells what happens in [`GuestEvent`]s and can be stopped and killed; what the supervisor
 //! must know of their differences, [`Features`] says.
 
 mod event;
@@ -18,6 +19,7 @@ mod settings;
 mod shares;
 mod tools;
 pub(crate) mod vz;
+pub(crate) mod wsl;
 
 // What only Linux has, as it is elsewhere: never there.
 #[cfg(not(target_os = "linux"))]
@@ -75,6 +77,8 @@ impl Backend {
                 Features { rootless, network_from_outside: true, machine: false }
             }
             Self::Qemu | Self::Vz => Features { rootless: false, network_from_outside: false, machine: true },
+            // Its machine is that of all distributions, and its sizes are the user's to choose for all of them.
+            Self::Wsl => Features { rootless: false, network_from_outside: false, machine: false },
         }
     }
 
@@ -83,6 +87,8 @@ impl Backend {
         match self {
             Self::Native => &["containerd", "dockerd"],
             Self::Qemu | Self::Vz => &["console"],
+            // They are in the distribution with the data.
+            Self::Wsl => &[],
         }
     }
 
@@ -92,6 +98,7 @@ impl Backend {
             Self::Native => Pace::NATIVE,
             Self::Qemu => Pace::EMULATED,
             Self::Vz => Pace::MACHINE,
+            Self::Wsl => Pace::WSL,
         }
     }
 }
@@ -101,6 +108,8 @@ impl Backend {
 pub(crate) enum Guest {
     Native(native::Guest),
     Machine(machine::Guest),
+    /// Held like a machine, and no machine of the engine's own.
+    Wsl(machine::Guest),
 }
 
 impl Guest {
@@ -119,6 +128,7 @@ impl Guest {
             }
             Backend::Qemu => qemu::launch(paths, choice, settings, tools.qemu.clone()).map(Self::Machine),
             Backend::Vz => vz::launch(paths, choice, settings, &tools.vz).map(Self::Machine),
+            Backend::Wsl => Ok(Self::Wsl(wsl::launch(paths, choice))),
         }
     }
 
@@ -126,7 +136,7 @@ impl Guest {
     pub(crate) async fn next(&mut self) -> Option<GuestEvent> {
         match self {
             Self::Native(guest) => guest.next().await,
-            Self::Machine(guest) => guest.next().await,
+            Self::Machine(guest) | Self::Wsl(guest) => guest.next().await,
         }
     }
 
@@ -134,7 +144,7 @@ impl Guest {
     pub(crate) fn stop(&mut self) {
         match self {
             Self::Native(guest) => guest.stop(),
-            Self::Machine(guest) => guest.stop(),
+            Self::Machine(guest) | Self::Wsl(guest) => guest.stop(),
         }
     }
 
@@ -142,14 +152,14 @@ impl Guest {
     pub(crate) fn kill(&mut self) {
         match self {
             Self::Native(guest) => guest.kill(),
-            Self::Machine(guest) => guest.kill(),
+            Self::Machine(guest) | Self::Wsl(guest) => guest.kill(),
         }
     }
 
     /// What can be had done in it, where it is a machine.
     pub(crate) fn upkeep(&self) -> Option<Upkeep> {
         match self {
-            Self::Native(_) => None,
+            Self::Native(_) | Self::Wsl(_) => None,
             Self::Machine(guest) => Some(guest.upkeep()),
         }
     }
@@ -158,7 +168,7 @@ impl Guest {
     pub(crate) fn dial(&self, paths: &EnginePaths) -> Arc<dyn EngineDial> {
         match self {
             Self::Native(_) => Arc::new(UnixEngine(paths.dockerd_socket())),
-            Self::Machine(guest) => Arc::new(guest.dial()),
+            Self::Machine(guest) | Self::Wsl(guest) => Arc::new(guest.dial()),
         }
     }
 }

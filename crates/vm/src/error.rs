@@ -66,6 +66,9 @@ pub enum Error {
         /// What runs here.
         instead: &'static str,
     },
+    /// What is to be done with the distributions was not.
+    #[error(transparent)]
+    Wsl(#[from] berth_wsl::Error),
     /// The engine cannot be run as was asked.
     #[error("{0}")]
     BadSettings(String),
@@ -179,6 +182,7 @@ impl Error {
             Self::NoRuntimeFolder { .. } => "set XDG_RUNTIME_DIR to a folder that only you may enter",
             Self::NoAppliance(_) | Self::BadAppliance { .. } | Self::BadImage { .. } => crate::appliance::FIX,
             Self::MissingProgram { .. } => "reinstall Berth, or run `cargo build`",
+            Self::Wsl(error) => error.fix(),
             Self::SocketTaken { .. } => "end that program, or use another data folder with --data",
             Self::NotASocket { .. } => "move it away",
             Self::SocketPathTooLong { .. } => "set XDG_RUNTIME_DIR to a shorter folder",

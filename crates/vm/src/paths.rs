@@ -165,6 +165,23 @@ impl EnginePaths {
         self.machine_folder().join("images")
     }
 
+    /// The disks of the two distributions, where there are any.
+    pub(crate) fn distributions_folder(&self) -> PathBuf {
+        self.data.join("wsl")
+    }
+
+    /// There as long as they are.
+    pub(crate) fn distributions_file(&self) -> PathBuf {
+        self.distributions_folder().join("distributions.json")
+    }
+
+    /// What the distributions are called: the engine in the user's own data folder has the plain names.
+    pub(crate) fn distribution_names(&self) -> (String, String) {
+        let own = Self::new(None).is_ok_and(|own| own.data == self.data);
+        let system = if own { "berth".to_owned() } else { self.cgroup() };
+        (system.clone(), system + "-data")
+    }
+
     /// Which accelerator was found to work.
     pub(crate) fn accelerator_file(&self) -> PathBuf {
         self.machine_folder().join("accelerator.json")

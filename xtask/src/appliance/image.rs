@@ -19,6 +19,9 @@ const CLUSTER: &str = "16384";
 /// Folders of the VM's root that something is mounted on, or that programs expect.
 const MOUNT_POINTS: [&str; 11] = ["dev", "home", "media", "mnt", "opt", "proc", "root", "run", "srv", "sys", "var"];
 
+/// What the archive for WSL has and a VM has not: folders, and how files there begin.
+const WAY_OUT: [(&str, &str); 2] = [("usr/bin", "slirp4netns"), ("usr/lib/*", "libslirp.so")];
+
 /// Makes the VM's root in a folder, from the tree and the kernel's modules of a base.
 pub(super) fn root(recipe: &Recipe, base: &Path, folder: &Path) -> Result<(), ApplianceError> {
     tree::copy(&base.join(ROOT), folder)?;
@@ -118,6 +121,10 @@ pub(super) fn wsl_archive(
     fs::copy(guest, &program)
         .and_then(|_| fs::set_permissions(&program, fs::Permissions::from_mode(0o755)))
         .map_err(at(format!("writing {}", program.display())))?;
+    // A VM has a network card; here the engine has a network of its own, and needs its way out.
+    for pattern in WAY_OUT {
+        bring_back(&base.join(ROOT), &folder, pattern)?;
+    }
     let settings = folder.join("etc/wsl.conf");
     fs::write(&settings, recipe.text("wsl.conf")).map_err(at(format!("writing {}", settings.display())))?;
     let mut command = command::tool("tar");
@@ -128,6 +135,31 @@ pub(super) fn wsl_archive(
         .arg(&folder)
         .arg(".");
     command::run(&mut command).map(|_| ())
+}
+
+/// Copies what `vm-strip.txt` took out, links as links.
+fn bring_back(from: &Path, to: &Path, (folder, start): (&str, &str)) -> Result<(), ApplianceError> {
+    let folders: Vec<PathBuf> = match folder.split_once("/*") {
+        Some((parent, _)) => {
+            let entries = fs::read_dir(from.join(parent)).map_err(at(format!("reading {parent}")))?;
+            entries.flatten().map(|entry| Path::new(parent).join(entry.file_name())).collect()
+        }
+        None => vec![folder.into()],
+    };
+    for folder in folders {
+        for entry in fs::read_dir(from.join(&folder)).into_iter().flatten().flatten() {
+            if !entry.file_name().to_string_lossy().starts_with(start) {
+                continue;
+            }
+            let target = to.join(&folder).join(entry.file_name());
+            let copied = match fs::read_link(entry.path()) {
+                Ok(destination) => std::os::unix::fs::symlink(destination, &target),
+                Err(_) => fs::copy(entry.path(), &target).map(|_| ()),
+            };
+            copied.map_err(at(format!("writing {}", target.display())))?;
+        }
+    }
+    Ok(())
 }
 
 /// How large files are once compressed for a download, in the order in which they are named.

@@ -17,7 +17,7 @@ const RULES: &[(&str, &str, &[&str])] = &[
     ("berth-wsl", "crates/wsl", &[]),
     ("berth-guest", "crates/guest", &["berth-mux"]),
     ("berth-testkit", "crates/testkit", &[]),
-    ("berth-vm", "crates/vm", &["berth-engine", "berth-mux"]),
+    ("berth-vm", "crates/vm", &["berth-engine", "berth-mux", "berth-wsl"]),
     ("berth-app", "crates/app", &["berth-wire", "berth-engine", "berth-vm", "berth-store"]),
     ("berth-serve", "crates/serve", &["berth-app", "berth-wire"]),
     ("berth-desktop", "src-tauri", &["berth-app", "berth-wire"]),

@@ -29,6 +29,8 @@ pub(super) struct Answers {
     pub(super) commands: mpsc::Sender<String>,
     /// Who wakes watchers of shared files, one call at a time.
     pub(super) waker: Arc<Mutex<Waker>>,
+    /// The kernel runs nothing but this engine.
+    pub(super) has_machine: bool,
 }
 
 impl Answers {
@@ -43,6 +45,12 @@ impl Answers {
             Request::FilesChanged { paths } => {
                 let waker = Arc::clone(&self.waker);
                 blocking(move || wake(&waker, &paths)).await
+            }
+            // Others live with the same clock, memory and disks, and somebody else keeps them.
+            Request::TimeSet { .. } | Request::Trim | Request::Reclaim | Request::Grow | Request::Metrics
+                if !self.has_machine =>
+            {
+                Err(Error::Machine("the machine is not the engine's alone".to_owned()))
             }
             other => blocking(move || slowly(&other)).await,
         };

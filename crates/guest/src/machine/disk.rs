@@ -139,7 +139,8 @@ fn words(output: &Output) -> String {
     format!("{} ({})", lines.join(" "), output.status)
 }
 
-fn check_format(file: &Path) -> Result<(), Error> {
+/// Whether this program knows what lies there, by what was written down when it was new.
+pub(crate) fn check_format(file: &Path) -> Result<(), Error> {
     match fs::read(file) {
         Ok(text) => {
             let about = serde_json::from_slice::<About>(&text)

@@ -180,10 +180,16 @@ impl State {
 
     fn unregister(&mut self, voice: &Voice, name: &str) -> io::Result<i32> {
         let Some(folder) = self.names.remove(name) else { return voice.no_such() };
-        machine::terminate(&self.folder, name)?;
+        // Whoever hears that it ended finds nothing of it.
         self.save()?;
         let _ = fs::remove_file(folder.join(DISK));
-        let _ = fs::remove_dir_all(self.root(name));
+        let root = self.root(name);
+        let aside = root.with_extension(format!("removed-{}", std::process::id()));
+        let had_files = fs::rename(&root, &aside).is_ok();
+        machine::terminate(&self.folder, name)?;
+        if had_files {
+            let _ = fs::remove_dir_all(&aside);
+        }
         Ok(0)
     }
 

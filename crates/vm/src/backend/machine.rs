@@ -28,6 +28,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::qemu::QemuError;
 use super::vz::VzError;
+use super::wsl::WslError;
 use super::{Condition, GuestEvent};
 use crate::ports::as_io;
 use crate::socket::{Connection, Dialling, Duplex, EngineDial};
@@ -59,6 +60,11 @@ pub(crate) trait RunningMachine: fmt::Debug + Send + Sync {
     /// Ends it as a power cut would. May be repeated.
     fn kill(&self) -> Doing<'_, Result<(), MachineError>>;
 
+    /// Whether its clock, its memory and its disk are the engine's alone, and Berth's to look after.
+    fn is_own(&self) -> bool {
+        true
+    }
+
     /// Makes the data disk larger; the guest's file system grows only when the guest is asked to.
     fn grow_disk(&self, bytes: u64) -> Doing<'_, Result<(), MachineError>>;
 
@@ -82,6 +88,8 @@ pub(crate) enum MachineError {
     Qemu(#[from] QemuError),
     #[error(transparent)]
     Vz(#[from] VzError),
+    #[error(transparent)]
+    Wsl(#[from] WslError),
 }
 
 /// What is wanted of a machine.

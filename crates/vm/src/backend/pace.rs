@@ -43,6 +43,10 @@ impl Pace {
     pub(crate) const MACHINE: Self =
         Self { stages: Duration::from_secs(120), stop: Duration::from_secs(120), ..Self::NATIVE };
 
+    /// Its system may have to be unpacked first, while a virus scanner looks at each file.
+    pub(crate) const WSL: Self =
+        Self { stage: Duration::from_secs(60), stages: Duration::from_secs(900), ..Self::MACHINE };
+
     /// A tenth of the speed, or less on a host that is busy.
     pub(crate) const EMULATED: Self = Self {
         stage: Duration::from_secs(120),

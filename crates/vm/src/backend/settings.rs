@@ -31,11 +31,19 @@ pub enum Backend {
     Qemu,
     /// A virtual machine of macOS's own.
     Vz,
+    /// A distribution of the Windows Subsystem for Linux.
+    Wsl,
 }
 
 impl Default for Backend {
     fn default() -> Self {
-        if cfg!(target_os = "macos") { Self::Vz } else { Self::Native }
+        if cfg!(target_os = "macos") {
+            Self::Vz
+        } else if cfg!(windows) {
+            Self::Wsl
+        } else {
+            Self::Native
+        }
     }
 }
 
@@ -47,8 +55,11 @@ impl Backend {
             Self::Native => "native",
             Self::Qemu => "qemu",
             Self::Vz => "vz",
+            Self::Wsl => "wsl",
         }
     }
+
+    const ALL: [Self; 4] = [Self::Native, Self::Qemu, Self::Vz, Self::Wsl];
 
     /// The one that runs machines on this system. Their disks are the same everywhere.
     pub(crate) fn of_machines() -> Self {
@@ -60,6 +71,7 @@ impl Backend {
         let has = match self {
             Self::Native | Self::Qemu => cfg!(target_os = "linux"),
             Self::Vz => cfg!(target_os = "macos"),
+            Self::Wsl => cfg!(windows) || super::wsl::is_stood_in_for(),
         };
         if has { Ok(()) } else { Err(self.refusal()) }
     }
@@ -69,15 +81,19 @@ impl Backend {
         let needs = match self {
             Self::Native | Self::Qemu => "Linux",
             Self::Vz => "macOS 13 or newer",
+            Self::Wsl => "Windows",
         };
         Error::OtherSystem { backend: self.name(), needs, instead: Self::default().name() }
     }
 
-    fn other(self) -> Self {
-        match self {
-            Self::Native => Self::of_machines(),
-            Self::Qemu | Self::Vz => Self::Native,
+    /// Whose data a folder holds that has none of this one's.
+    fn owner_instead(self, paths: &EnginePaths) -> Option<(Self, PathBuf)> {
+        if self.data(paths).is_some() {
+            return None;
         }
+        // Of two that share a disk the one that runs here.
+        let others = [Self::Native, Self::of_machines(), Self::Wsl];
+        others.into_iter().find_map(|other| Some((other, other.data(paths)?)))
     }
 
     /// What of this backend's data is in the folder, if anything.
@@ -85,6 +101,7 @@ impl Backend {
         let data = match self {
             Self::Native => paths.data().join("docker"),
             Self::Qemu | Self::Vz => paths.data_disk(),
+            Self::Wsl => paths.distributions_file(),
         };
         data.exists().then_some(data)
     }
@@ -94,8 +111,10 @@ impl std::str::FromStr for Backend {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        [Self::Native, Self::Qemu, Self::Vz].into_iter().find(|backend| backend.name() == text).ok_or_else(|| {
-            Error::BadSettings(format!("`{text}` is no way to run the engine: there is `native`, `qemu` and `vz`"))
+        Self::ALL.into_iter().find(|backend| backend.name() == text).ok_or_else(|| {
+            Error::BadSettings(format!(
+                "`{text}` is no way to run the engine: there is `native`, `qemu`, `vz` and `wsl`"
+            ))
         })
     }
 }
@@ -113,7 +132,7 @@ pub struct EngineSettings {
     /// The size of its data disk, which takes only the room that is used of it.
     pub disk_gib: u64,
     /// After how long without use it is stopped until it is used again; 0 for never, none for what is usual for the
-    /// backend: a quarter of an hour for a machine, never for the other.
+    /// backend: never for the native one, a quarter of an hour for all others.
     pub idle_seconds: Option<u64>,
     /// Folders a machine sees.
     pub shares: Shares,
@@ -203,8 +222,8 @@ impl EngineSettings {
     fn check(&self, paths: &EnginePaths) -> Result<(), Error> {
         let bad = |text: String| Err(Error::BadSettings(text));
         self.backend.check_system()?;
-        if let (None, Some(theirs)) = (self.backend.data(paths), self.backend.other().data(paths)) {
-            let (wanted, made) = (self.backend.name(), self.backend.other().name());
+        if let Some((made, theirs)) = self.backend.owner_instead(paths) {
+            let (wanted, made) = (self.backend.name(), made.name());
             let theirs = theirs.display();
             return bad(format!(
                 "this data folder was made by the backend `{made}`, whose data ({theirs}) the backend `{wanted}` does not \
@@ -245,7 +264,7 @@ impl EngineSettings {
     pub(crate) fn idle(&self) -> Option<Duration> {
         let seconds = self.idle_seconds.unwrap_or(match self.backend {
             Backend::Native => 0,
-            Backend::Qemu | Backend::Vz => DEFAULT_IDLE_SECONDS,
+            Backend::Qemu | Backend::Vz | Backend::Wsl => DEFAULT_IDLE_SECONDS,
         });
         (seconds > 0).then(|| Duration::from_secs(seconds))
     }
@@ -301,15 +320,17 @@ mod tests {
         assert!(error.contains("--backend native"), "{error}");
     }
 
-    #[cfg(not(target_os = "macos"))]
+    #[cfg(target_os = "linux")]
     #[test]
     fn what_another_system_runs_is_refused_with_what_it_needs() {
         let folder = tempfile::tempdir().unwrap();
         let paths = EnginePaths::with_runtime(folder.path(), None).unwrap();
-        let change = SettingsChange { backend: Some("vz".parse().unwrap()), ..SettingsChange::default() };
-        let error = EngineSettings::change(&paths, change).unwrap_err();
-        assert!(matches!(error, crate::Error::OtherSystem { backend: "vz", .. }), "{error}");
-        assert!(error.to_string().contains("macOS 13 or newer"), "{error}");
+        for (name, needs) in [("vz", "macOS 13 or newer"), ("wsl", "Windows")] {
+            let change = SettingsChange { backend: Some(name.parse().unwrap()), ..SettingsChange::default() };
+            let error = EngineSettings::change(&paths, change).unwrap_err();
+            assert!(matches!(error, crate::Error::OtherSystem { backend, .. } if backend == name), "{error}");
+            assert!(error.to_string().contains(needs), "{error}");
+        }
         assert!(!paths.settings_file().exists());
     }
 }

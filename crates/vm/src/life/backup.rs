@@ -45,6 +45,9 @@ pub fn backup(
     }
     let _lock = take(paths)?;
     super::refuse_half_reset(paths)?;
+    if paths.distributions_file().exists() {
+        return Err(LifeError::Distribution(paths.distribution_names().1));
+    }
     let to = std::path::absolute(to).map_err(LifeError::file("find", to))?;
     let target = Target { to: &to, force };
     target.refuse_existing()?;

@@ -40,6 +40,11 @@ pub enum LifeError {
         .0.display()
     )]
     MachineData(PathBuf),
+    /// The data is in a distribution of Windows'.
+    #[error(
+        "the data of this engine is in the distribution `{0}`, which Windows keeps and brings back: `wsl --export {0} FILE`"
+    )]
+    Distribution(String),
     /// Folders in folders in folders.
     #[error("{} is nested too deep to be backed up; remove it or move it up", .0.display())]
     TooDeep(PathBuf),

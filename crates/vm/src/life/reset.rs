@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::LifeError;
 use super::{MAKING, REPLACED, RESET_FOLDER, is_ours, refuse_link, refuse_mounts, sync_folder, take};
-use crate::backend::{Backend, EngineSettings, Identities, rootless};
+use crate::backend::{Backend, EngineSettings, Identities, rootless, wsl};
 use crate::paths::EnginePaths;
 
 /// What in a data folder can be made again.
@@ -17,7 +17,7 @@ const DISK: &str = "data.raw";
 /// Nor are the copies of images that work: they are there for the case that the installed one does not.
 const IMAGES: &str = "images";
 /// Everything else that Berth puts into a data folder. The locks stay: they are held, or are about to be.
-const KEPT: &[&str] = &["settings.json", "vm", "docker", "containerd"];
+const KEPT: &[&str] = &["settings.json", "vm", "wsl", "docker", "containerd"];
 
 /// And what stays in any case: the locks, the window's settings, and what an earlier reset moved aside.
 const BESIDE: &[&str] =
@@ -88,6 +88,8 @@ pub fn reset(paths: &EnginePaths, scope: ResetScope) -> Result<ResetReport, Life
     let mut report = ResetReport::default();
     match scope {
         ResetScope::All => {
+            // Windows knows of their disks.
+            wsl::remove(paths).map_err(LifeError::Engine)?;
             if unfinished {
                 let bytes = room(paths, &aside)?;
                 report.removed.push((PathBuf::from(RESET_FOLDER), bytes));

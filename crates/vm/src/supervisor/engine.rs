@@ -144,7 +144,11 @@ enum End {
     Asked,
     /// Nobody uses it.
     Unused,
-    Crashed(String),
+    Crashed {
+        cause: String,
+        /// What it said can be done, if it said anything.
+        fix: Option<String>,
+    },
     Failed {
         failure: Failure,
         /// It has nothing to do with what was started.
@@ -182,7 +186,7 @@ impl<'a> Engine<'a> {
                 End::Failed { failure, .. } => return Err(failure),
                 // The next choice is another try, or the image that works.
                 End::Unproven => self.journal.enter(State::Preparing),
-                End::Crashed(cause) => self.may_relaunch(&cause)?,
+                End::Crashed { cause, fix } => self.may_relaunch(&cause, fix.as_deref())?,
                 End::Unused => self.sleep().await,
             }
         }
@@ -249,7 +253,8 @@ impl<'a> Engine<'a> {
                         let told = life.failure.take();
                         break if self.journal.state() == State::Degraded || life.answers {
                             let cause = told.as_ref().map(ToString::to_string);
-                            End::Crashed(cause.unwrap_or_else(|| "the engine's processes ended".to_owned()))
+                            let cause = cause.unwrap_or_else(|| "the engine's processes ended".to_owned());
+                            End::Crashed { cause, fix: told.and_then(|told| told.fix) }
                         } else {
                             let cause = "the engine's processes ended".to_owned();
                             self.give_up(told.unwrap_or_else(|| self.now(cause)))
@@ -282,7 +287,7 @@ impl<'a> Engine<'a> {
         let end = self.judge_image(choice.trial, &life, end).await;
         match &end {
             End::Asked | End::Unused => {}
-            End::Crashed(_) => self.hold("being restarted"),
+            End::Crashed { .. } => self.hold("being restarted"),
             End::Unproven => self.hold("starting"),
             End::Failed { failure, .. } => drop(self.gate.send_replace(Gate::failed(failure))),
         }
@@ -323,11 +328,12 @@ impl<'a> Engine<'a> {
         self.gate.send_replace(Gate::Starting { stage: stage.to_owned() });
     }
 
-    fn may_relaunch(&mut self, cause: &str) -> Result<(), Failure> {
+    fn may_relaunch(&mut self, cause: &str, fix: Option<&str>) -> Result<(), Failure> {
         let now = Instant::now();
         self.relaunches.retain(|&at| now.duration_since(at) < RELAUNCH_WINDOW);
         if self.relaunches.len() >= RELAUNCHES {
-            let fix = "look at the log; stop what disturbs the engine, then start it again";
+            let usual = "look at the log; stop what disturbs the engine, then start it again";
+            let fix = fix.unwrap_or(usual);
             return Err(self.failure("running", format!("{cause}, again and again"), fix));
         }
         self.relaunches.push_back(now);

@@ -23,6 +23,8 @@ const PROTOCOL: u32 = 1;
 const OLDEST_PROTOCOL: u32 = 1;
 const CLOCK_PERIOD: Duration = Duration::from_secs(10);
 const GROW_PATIENCE: Duration = Duration::from_secs(120);
+/// What goes along with dockerd begins no sooner than this after it began before.
+const READY_AGAIN: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// One that ended sooner was hardly one.
@@ -145,7 +147,10 @@ impl Link {
         let wall_clock = WallClock::new().ok();
         // It lives as long as dockerd, which tells what it needs, and ends with the session.
         let mut _companion = None;
-        let mut taking: Option<JoinHandle<()>> = None;
+        let mut ready_before: Option<Instant> = None;
+        // Each of them one at a time, however often the guest says so; it is not ended halfway with the session.
+        let (mut taking, mut growing): (Option<JoinHandle<()>>, Option<JoinHandle<()>>) = (None, None);
+        let is_own = self.machine.is_own();
         loop {
             tokio::select! {
                 end = ended.wait() => return Held { greeted, why: end.to_string() },
@@ -158,7 +163,7 @@ impl Link {
                     }
                     Err(error) => return Held { greeted, why: error.to_string() },
                 },
-                _ = clock.tick(), if greeted => drop(tokio::spawn(set_clock(sender.clone(), self.pace.answer))),
+                _ = clock.tick(), if greeted && is_own => drop(tokio::spawn(set_clock(sender.clone(), self.pace.answer))),
                 () = jumped(wall_clock.as_ref()), if greeted => {
                     tracing::info!("the clock of this machine jumped");
                     clock.reset_immediately();
@@ -167,13 +172,19 @@ impl Link {
                 inbound = receiver.next(), if greeted => match inbound {
                     Some(Inbound::Event(event)) => {
                         if is_dockerd_ready(&event) {
-                            tokio::spawn(grow(sender.clone()));
+                            if is_own && growing.as_ref().is_none_or(JoinHandle::is_finished) {
+                                growing = Some(tokio::spawn(grow(sender.clone())));
+                            }
+                            let pause = ready_before.map_or(Duration::ZERO, |at| READY_AGAIN.saturating_sub(at.elapsed()));
+                            ready_before = Some(Instant::now());
                             _companion = self.companion.as_ref().map(|companion| {
                                 let going_along = companion.run(opener.clone(), sender.clone(), self.tell.clone());
-                                AbortOnDrop(tokio::spawn(going_along))
+                                AbortOnDrop(tokio::spawn(async move {
+                                    tokio::time::sleep(pause).await;
+                                    going_along.await;
+                                }))
                             });
                         }
-                        // One at a time, however often the guest says so; it is not ended halfway with the session.
                         if matches!(event, Event::Freed) && taking.as_ref().is_none_or(JoinHandle::is_finished) {
                             let work = upkeep::take_what_is_free(Arc::clone(&self.machine), sender.clone());
                             taking = Some(tokio::spawn(work));

@@ -185,6 +185,19 @@ impl Step {
     }
 }
 
+/// The scripts of `tests/vm`, and what each is told besides where the programs are.
+const VM_SCRIPTS: [(&str, &[&str]); 7] = [
+    ("machine.sh", &[]),
+    ("shares.sh", &[]),
+    ("life.sh", &[]),
+    ("images.py", &[]),
+    ("wsl.py", &[]),
+    // Fifty rounds take half an hour.
+    ("kills.py", &["--rounds", "3"]),
+    // Those that do not take minutes each.
+    ("edges.py", &["--only", "inputs", "owner", "names", "clock", "sleep", "buttons", "panic", "damaged"]),
+];
+
 #[derive(Debug)]
 struct Runner<'a> {
     workspace: &'a Workspace,
@@ -291,10 +304,9 @@ impl Runner<'_> {
     fn vm(&mut self) -> Result<(), Error> {
         self.need(&[Step::Appliance, Step::Programs])?;
         appliance::ensure_with_archive(self.workspace)?;
-        let scripts = ["machine.sh", "shares.sh", "life.sh", "images.py", "wsl.py"];
         // All of them, even when the first finds something.
         let mut failed = Vec::new();
-        for script in scripts {
+        for (script, arguments) in VM_SCRIPTS {
             out::line(format!("-- tests/vm/{script}"));
             let mut command = match Path::new(script).extension() {
                 Some(extension) if extension == "py" => self.workspace.command("python3"),
@@ -302,7 +314,10 @@ impl Runner<'_> {
             };
             // Nothing is left beside the tests.
             command.env("PYTHONDONTWRITEBYTECODE", "1");
-            command.arg(self.workspace.path(&format!("tests/vm/{script}"))).arg(self.workspace.target("debug"));
+            command
+                .arg(self.workspace.path(&format!("tests/vm/{script}")))
+                .arg(self.workspace.target("debug"))
+                .args(arguments);
             if let Some(appliance) = &self.appliance {
                 let present = std::env::var_os("PATH").unwrap_or_default();
                 // Last, for beside the client may be programs of another system.
@@ -313,7 +328,7 @@ impl Runner<'_> {
             }
             failed.extend(process::run_remembered(self.environment(&mut command)).err());
         }
-        if failed.is_empty() { Ok(()) } else { Err(Error::Scripts { failed, total: scripts.len() }) }
+        if failed.is_empty() { Ok(()) } else { Err(Error::Scripts { failed, total: VM_SCRIPTS.len() }) }
     }
 
     fn end_to_end(&mut self, folder: &str, also: &[Step]) -> Result<(), Error> {

@@ -1,8 +1,11 @@
 //! Further processes in containers: their streams, terminals and exit codes.
 
+use std::time::Duration;
+
 use berth_engine::{
     ContainerRef, Docker, Error, ExecId, ExecOptions, OutputPiece, ProcessOutput, StdStream, TerminalSize,
 };
+use berth_testkit::engines::EngineKind;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -174,12 +177,21 @@ async fn terminal_looks_like_frames(docker: Docker, cx: &CaseContext) -> Outcome
 
 async fn size_from_the_start(docker: Docker, cx: &CaseContext) -> Outcome {
     let container = sleeper(cx).await;
-    let options = sh("read go; busybox stty size").tty(true).stdin(true).size(TerminalSize { rows: 41, columns: 123 });
+    let script = "while read go; do busybox stty size; echo over; done";
+    let options = sh(script).tty(true).stdin(true).size(TerminalSize { rows: 41, columns: 123 });
     let session = docker.exec(&container, &options).await.unwrap();
     let (mut input, mut output) = (session.streams.input, session.streams.output);
-    input.write_all(b"go\n").await.unwrap();
-    until(&mut output, "41 123").await;
-    Outcome::Pass
+    for _ in 0..50 {
+        input.write_all(b"go\n").await.unwrap();
+        let said = until(&mut output, "over").await;
+        if said.contains("41 123") {
+            return Outcome::Pass;
+        }
+        // Podman sets it a moment after the program began.
+        assert_eq!(cx.engine(), EngineKind::Podman, "{said}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the terminal never had its size");
 }
 
 async fn resize(docker: Docker, cx: &CaseContext) -> Outcome {

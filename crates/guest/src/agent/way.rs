@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use berth_mux::{Config, Role, Session};
 use tokio::net::UnixStream;
@@ -13,6 +14,9 @@ use crate::command_line;
 use crate::error::Error;
 
 const VSOCK: &str = "berth.vsock";
+/// A host that is gone greets anew, or its connection ends: either is noticed at once. One that only has too much to do would
+/// have everybody's connections broken for it.
+const SILENCE: Duration = Duration::from_secs(60);
 
 pub(super) enum Way {
     /// One for all sessions, which follow each other.
@@ -39,7 +43,7 @@ impl Way {
 
     /// Waits for the host and shakes hands.
     pub(super) async fn session(&self) -> Result<Session, Error> {
-        let config = Config::default();
+        let config = Config { silence: SILENCE, ..Config::default() };
         let connected = match self {
             Self::Port(device) => berth_mux::connect(Port::of(device)?, Role::Guest, config).await,
             Self::Vsock(listener) => berth_mux::connect(listener.accept().await?, Role::Guest, config).await,
